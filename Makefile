@@ -1,0 +1,34 @@
+# check: what CI checks before the tests      test: the tests
+# demo:  the whole chain, dataset to robot    bench: the benchmarks
+# packaged-student: the chain at the size that made the packaged engine and clip
+.PHONY: check test bench demo packaged-student
+
+# Where the chain writes, and how large it is. make demo stays within 15 minutes on two cores.
+OUT ?= out/demo
+SESSIONS ?= 24
+SECONDS_EACH ?= 40
+SEED ?= 7
+TUNE ?= configs/teacher/tiny.yaml
+TRAIN ?= configs/distill/demo.yaml
+PY = uv run python -m
+
+check:
+	uv run ruff check .
+	uv run ruff format --check .
+	uv run pyright
+	uv run lint-imports
+
+test:
+	uv run pytest
+
+bench:
+	uv run python benchmarks/loop.py
+
+demo:
+	$(PY) dyad.synthetic --out $(OUT)/dyads --sessions $(SESSIONS) --seconds $(SECONDS_EACH) --seed $(SEED)
+	$(PY) teacher.tune --config $(TUNE) --dataset $(OUT)/dyads --out $(OUT)/teacher
+	$(PY) teacher.label --teacher $(OUT)/teacher --dataset $(OUT)/dyads --out $(OUT)/labels
+	$(PY) distill.train --config $(TRAIN) --dataset $(OUT)/dyads --labels $(OUT)/labels --out $(OUT)/student
+	$(PY) deploy.build_engine --checkpoint $(OUT)/student/checkpoint --out $(OUT)/engine
+	$(PY) distill.evaluate --engine $(OUT)/engine --dataset $(OUT)/dyads --split val --out $(OUT)/evaluation
+	$(PY) deploy.run --robot --engine $(OUT)/engine --save $(OUT)/run.mp4 --report $(OUT)/run.json

@@ -1,0 +1,21 @@
+"""What every test shares: one thread for torch, no network for the hubs, and where real clips may lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real clips with a manifest; the test is skipped where there is none."""
+    if not (REAL_DATA / "manifest.json").is_file():
+        pytest.skip("no folder of real clips beside the checkout")
+    return REAL_DATA
