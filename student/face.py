@@ -1,0 +1,108 @@
+"""Find one face and keep it: OpenCV's Haar cascade in a tracked region, a steady box in between.
+
+Deterministic and causal: training and the loop call the same code on the same pictures and get the same boxes. The
+cascade needs no weights beyond OpenCV's own; it runs on a grey picture at most 320 pixels wide, on the whole picture
+while no face is known and once a second, else in the neighbourhood of the last box.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the picture."""
+
+SEARCH_PX = 320
+"""The longer side of the picture that the detector sees."""
+DETECT_EVERY_FRAMES = 5
+FULL_EVERY_FRAMES = 30
+HOLD_FRAMES = 30
+"""A face not seen for this long is gone; until then its last box is held."""
+SMOOTHING = 0.5
+"""Share of a new detection in the box; the box of a still face stays still."""
+
+
+@dataclass(frozen=True)
+class FaceObservation:
+    """Where the face is. `found` is False once it has been unseen for HOLD_FRAMES, or was never seen."""
+
+    box: Box | None
+    found: bool
+    age_frames: int
+    """Frames since the detector last confirmed the face."""
+
+
+def _cascade() -> Any:
+    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+
+
+class FaceTracker:
+    """One face over time; `step` once per picture."""
+
+    def __init__(self) -> None:
+        self._detector = _cascade()
+        self._box: NDArray[np.float64] | None = None
+        self._age = 0
+        self._frame = -1
+
+    def step(self, picture: NDArray[np.uint8]) -> FaceObservation:
+        """Look at the next picture [H, W, 3] RGB."""
+        self._frame += 1
+        self._age += 1
+        if self._box is None or self._age >= HOLD_FRAMES or self._frame % DETECT_EVERY_FRAMES == 0:
+            self._detect(picture)
+        if self._age >= HOLD_FRAMES:
+            self._box = None
+        box = None if self._box is None else (self._box[0], self._box[1], self._box[2], self._box[3])
+        return FaceObservation(box, box is not None, self._age)
+
+    def _detect(self, picture: NDArray[np.uint8]) -> None:
+        scale = min(1.0, SEARCH_PX / max(picture.shape[:2]))
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        everywhere = self._box is None or self._frame % FULL_EVERY_FRAMES == 0
+        found = self._search_all(grey) if everywhere else self._search_near(grey, scale)
+        if not found:
+            return
+        boxes = np.array(found, float) / scale
+        chosen = boxes[self._nearest(boxes)]
+        jump = self._box is None or _overlap(self._box, chosen) < 0.3
+        self._box = chosen if jump or self._box is None else (1 - SMOOTHING) * self._box + SMOOTHING * chosen
+        self._age = 0
+
+    def _search_all(self, grey: NDArray[Any]) -> list[list[float]]:
+        least = max(24, min(grey.shape) // 6)
+        return _corners(self._detector.detectMultiScale(grey, 1.15, 5, minSize=(least, least)), 0, 0)
+
+    def _search_near(self, grey: NDArray[Any], scale: float) -> list[list[float]]:
+        assert self._box is not None
+        left, top, right, bottom = self._box * scale
+        margin = 0.35 * (right - left)
+        x0, y0 = max(0, int(left - margin)), max(0, int(top - margin))
+        region = grey[y0 : int(bottom + margin), x0 : int(right + margin)]
+        least = max(20, int(0.6 * (right - left)))
+        if min(region.shape) < least:
+            return []
+        return _corners(self._detector.detectMultiScale(region, 1.1, 4, minSize=(least, least)), x0, y0)
+
+    def _nearest(self, boxes: NDArray[np.float64]) -> int:
+        """The face nearest to the known one; the largest when none is known."""
+        if self._box is None:
+            return int(np.argmax(boxes[:, 2] - boxes[:, 0]))
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return int(np.argmin(np.linalg.norm(centres - (self._box[:2] + self._box[2:]) / 2, axis=1)))
+
+
+def _corners(found: Any, x0: int, y0: int) -> list[list[float]]:
+    return [[x + x0, y + y0, x + w + x0, y + h + y0] for x, y, w, h in found]
+
+
+def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)

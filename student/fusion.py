@@ -1,0 +1,102 @@
+"""Where sight and hearing meet, and where a missing sense is replaced by a learned vector.
+
+Shapes: N = batch x frames, D width, F fusion window frames.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from student.spec import StudentSpec
+from student.streaming import WindowedAttention
+
+FUSION_WINDOW = 16
+"""Frames of sound that a picture may attend to in `cross_attention`."""
+
+
+class Missing(nn.Module):
+    """Replace a sense that is absent by a learned vector; nothing of the absent input passes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """`x` [N, D] where `present` [N, 1] is 1, the learned vector where it is 0."""
+        return torch.where(present > 0.5, x, self.vector.expand_as(x))
+
+
+class Concat(nn.Module):
+    """Both vectors side by side through one layer: the fastest, and as good as the others on synthetic dyads."""
+
+    def __init__(self, spec: StudentSpec) -> None:
+        super().__init__()
+        self.mix = nn.Linear(2 * spec.d_model, spec.d_model)
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """No memory."""
+        return {}
+
+    def forward(
+        self, sight: Tensor, sound: Tensor, memory: list[Tensor], filled: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """[N, D] and [N, D] → [N, D]."""
+        return self.mix(torch.cat([sight, sound], dim=1)), memory
+
+
+class CrossAttention(nn.Module):
+    """Sight asks, the last half second of hearing answers."""
+
+    def __init__(self, spec: StudentSpec) -> None:
+        super().__init__()
+        self.window = min(FUSION_WINDOW, spec.window_frames)
+        self.width = spec.d_model
+        self.attention = WindowedAttention(spec.d_model, spec.heads, self.window)
+        self.mix = nn.Linear(2 * spec.d_model, spec.d_model)
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Keys and values of the sounds remembered."""
+        return {f"fusion_{n}": (self.window - 1, self.width) for n in ("key", "value")}
+
+    def forward(
+        self, sight: Tensor, sound: Tensor, memory: list[Tensor], filled: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """[N, D] and [N, D] → [N, D] and the next memory."""
+        recent = filled[:, filled.shape[1] - (self.window - 1) :]
+        heard, key, value = self.attention(sight, sound, memory[0], memory[1], recent)
+        return self.mix(torch.cat([sight + heard, sound], dim=1)), [key, value]
+
+
+class JointTransformer(nn.Module):
+    """A small transformer layer over the two tokens of a frame."""
+
+    def __init__(self, spec: StudentSpec) -> None:
+        super().__init__()
+        width = spec.d_model
+        self.sense = nn.Parameter(torch.randn(2, width) * 0.02)
+        self.norm, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down, self.act = nn.Linear(width, spec.ffn), nn.Linear(spec.ffn, width), nn.ReLU()
+        self.mix = nn.Linear(2 * width, width)
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """No memory: the tokens of one frame only."""
+        return {}
+
+    def forward(
+        self, sight: Tensor, sound: Tensor, memory: list[Tensor], filled: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """[N, D] and [N, D] → [N, D]."""
+        tokens = torch.stack([sight, sound], dim=1) + self.sense
+        query, key, value = self.qkv(self.norm(tokens)).chunk(3, dim=-1)
+        weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)
+        tokens = tokens + self.out(weights @ value)
+        tokens = tokens + self.down(self.act(self.up(self.norm_ffn(tokens))))
+        return self.mix(tokens.flatten(1)), memory
+
+
+def build_fusion(spec: StudentSpec) -> Concat | CrossAttention | JointTransformer:
+    """The fusion that the spec names; raises ValueError listing the known ones."""
+    known = {"concat": Concat, "cross_attention": CrossAttention, "transformer": JointTransformer}
+    if spec.fusion not in known:
+        raise ValueError(f"unknown fusion {spec.fusion!r}; known: {', '.join(known)}")
+    return known[spec.fusion](spec)
