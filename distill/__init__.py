@@ -1,0 +1,1 @@
+"""Teach the student: batches, losses, training and evaluation."""

@@ -6,6 +6,7 @@ while no face is known and once a second, else in the neighbourhood of the last 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -36,7 +37,8 @@ class FaceObservation:
 
 
 def _cascade() -> Any:
-    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    folder = Path(cv2.__file__).parent / "data"
+    return cv2.CascadeClassifier(str(folder / "haarcascade_frontalface_default.xml"))
 
 
 class FaceTracker:

@@ -10,8 +10,9 @@ T = all. The state is a NamedTuple of fixed-size tensors, handed in and out.
 Shapes: B batch, T frames, S = 800 samples, H horizons, A units, D width, W window, K kernel.
 """
 
+from collections import namedtuple
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from student.vision import Vision
 
 @cache
 def _state_type(names: tuple[str, ...]) -> Any:
-    return NamedTuple("State", [(name, Tensor) for name in names])
+    return namedtuple("State", names)
 
 
 class Student(nn.Module):

@@ -45,7 +45,7 @@ def _quantize_dequantize(x: Tensor, scale: Tensor, axis: int | None) -> Tensor:
             shape[axis] = -1
         return _Round.apply(x, scale.reshape(shape) if axis is not None else scale)  # pyright: ignore[reportReturnType]
     zero = torch.zeros(scale.shape, dtype=torch.int8)
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: Any = {} if axis is None else {"axis": axis}
     whole = torch.onnx.ops.symbolic(
         "QuantizeLinear", (x, scale, zero), attributes, dtype=torch.int8, shape=x.shape, version=20
     )
@@ -118,7 +118,8 @@ def quantize(model: nn.Module, layout: Mapping[str, Mapping[str, bool]]) -> nn.M
         module: Any = modules.get(name)
         if not isinstance(module, nn.Conv2d | nn.Linear):
             raise ValueError(f"quant.json names {name}, which is no convolution or linear layer of this student")
-        module.__class__ = QuantConv2d if isinstance(module, nn.Conv2d) else QuantLinear
+        kind: type[Any] = QuantConv2d if isinstance(module, nn.Conv2d) else QuantLinear
+        module.__class__ = kind
         module.input_quantizer = ActivationQuantizer() if ends["input"] else nn.Identity()
         module.output_quantizer = ActivationQuantizer() if ends["output"] else nn.Identity()
     return model

@@ -254,7 +254,7 @@ class FaceArtist:
         half = who.mouth_width + 0.11 * au["AU12"] + 0.13 * stretch - 0.17 * pucker - 0.03 * tight + 0.03 * au["AU14"]
         y = 0.56 + 0.03 * au["AU26"] - 0.02 * au["AU17"]
         corner = y - 0.13 * au["AU12"] + 0.13 * au["AU15"] - 0.02 * au["AU14"] + 0.03 * stretch
-        gap = 0.055 * au["AU25"] + 0.17 * au["AU26"]
+        gap = 0.12 * au["AU25"] + 0.14 * au["AU26"]
         raised = 0.11 * au["AU10"] + 0.02 * au["AU9"]
         pushed = 0.07 * au["AU17"]
         bow = max(0.065 + 0.06 * pucker - 0.045 * tight - 0.02 * au["AU12"] - 0.03 * stretch, 0.012)

@@ -67,7 +67,7 @@ def make_session(job: Job) -> Session:
 
 def _write_media(video: Path, sound: Path, script: Script, rng: np.random.Generator) -> None:
     artist = FaceArtist(Identity.draw(rng, SIZE_PX), rng)
-    with atomic_path(video) as part, VideoWriter(part, (SIZE_PX, SIZE_PX), crf=26) as writer:
+    with atomic_path(video) as part, VideoWriter(part, (SIZE_PX, SIZE_PX), crf=22) as writer:
         for t in range(script.n_frames):
             writer.write(artist.draw(script.speaker_au[t], script.pose[t], t))
     with atomic_path(sound) as part:

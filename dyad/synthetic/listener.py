@@ -84,8 +84,8 @@ class Persona:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Persona":
         """A random persona."""
-        gains = np.exp(rng.normal(0, (0.3, 0.4, 0.4, 0.15)))
-        return cls(*(float(g) for g in gains), rng.normal(0, 0.55, len(UNITS)).astype(np.float32))
+        reaction, mimicry, backchannel, lag = (float(g) for g in np.exp(rng.normal(0, (0.3, 0.4, 0.4, 0.15))))
+        return cls(reaction, mimicry, backchannel, lag, rng.normal(0, 0.55, len(UNITS)).astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ class EspeakVoice:
         )
         with wave.open(io.BytesIO(done.stdout.replace(b"\xff\xff\xff\x7f", b"\x00\x00\x00\x00")), "rb") as file:
             rate = file.getframerate()
-        raw = np.frombuffer(done.stdout[44:], "<i2").astype(np.float32) / 32768
+        raw = np.frombuffer(done.stdout[44:], "<i2").astype(np.float32) / np.float32(32768)
         return _trim(_to_16k(raw, rate))
 
     def laugh(self, bursts: int, rng: np.random.Generator) -> Sound:

@@ -1,0 +1,151 @@
+"""Clips for training: decoded sessions, their labels at every horizon, and the teacher's soft ones beside them.
+
+Shapes: B clips, T frames, S = 800 samples, H horizons, A units. Targets of row t, column h belong to frame t + h; what
+is not annotated, or lies past the end, is NaN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill import augment
+from distill.augment import AugmentConfig
+from dyad import clock
+from dyad.action_units import positions
+from dyad.layouts.processed import root_of
+from dyad.session import Session
+from dyad.soft_labels import SoftLabels, SoftLabelStore
+from student import front_cache
+from student.front_cache import FrontSession
+from student.spec import StudentSpec
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrainingSession:
+    """One session ready for cutting; label arrays are [T, A] or None."""
+
+    id: str
+    front: FrontSession
+    prob: Floats
+    act: Floats
+    soft: SoftLabels | None
+    speaker_au: Floats | None
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that both pictures and labels have."""
+        return min(len(self.front.frames), len(self.prob))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step needs; soft fields are NaN where the teacher was silent."""
+
+    frame_u8: Tensor
+    audio: Tensor
+    present: Tensor
+    prob: Tensor
+    act: Tensor
+    soft_prob: Tensor
+    soft_act: Tensor
+    uncertainty: Tensor
+    speaker_au: Tensor
+
+
+def open_sessions(
+    root: Path, sessions: Sequence[Session], spec: StudentSpec, labels: SoftLabelStore | None
+) -> list[TrainingSession]:
+    """Attach decoded media, soft labels and speaker units to sessions; soft labels of another length are refused."""
+    ready = []
+    for s in sessions:
+        soft = labels.read(s.id) if labels is not None and s.id in labels else None
+        if soft is not None and len(soft.prob) != s.n_frames:
+            raise ValueError(
+                f"labels/{s.id}: {len(soft.prob)} frames, but the session has {s.n_frames} at 30 Hz; "
+                f"relabel it with: python -m teacher.label --only {s.id}"
+            )
+        front = front_cache.load(root, s.id, spec)
+        ready.append(TrainingSession(s.id, front, s.prob, s.act, soft, speaker_units(root, s.id, spec.au_names)))
+    return ready
+
+
+def speaker_units(root: Path, session_id: str, au_names: Sequence[str]) -> Floats | None:
+    """The speaker's own units [T, A], NaN where unknown: from `speaker_au/<id>.npz` (keys au, names) or a synthetic
+    session's truth; None when there is neither.
+    """
+    root = root_of(root)
+    for path, key, names_key in (
+        (root / "speaker_au" / f"{session_id}.npz", "au", "names"),
+        (root / "truth" / f"{session_id}.npz", "speaker_au", "speaker_au_names"),
+    ):
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as content:
+                values, names = content[key], [str(n) for n in content[names_key]]
+            out = np.full((len(values), len(au_names)), np.nan, np.float32)
+            source, target = positions(names, au_names)
+            out[:, target] = values[:, source]
+            return out
+    return None
+
+
+def audio_windows(sound: Floats, frames: int, spec: StudentSpec, first: int = 0) -> Floats:
+    """Windows [frames, 800] that end with frames first, first + 1, …; the same cut as the front end's."""
+    width = spec.audio_window_samples
+    ends = np.array([clock.audio_end(first + t) for t in range(frames)])
+    padded = np.zeros(max(int(ends[-1]), len(sound)) + width, np.float32)
+    padded[width : width + len(sound)] = sound
+    return padded[ends[:, None] + np.arange(width)[None, :]]
+
+
+def _at(values: Floats | None, times: NDArray[np.int64], length: int, width: int) -> Floats:
+    """Rows of `values` at `times` (any shape), NaN past `length` and when there are no values."""
+    if values is None:
+        return np.full((*times.shape, width), np.nan, np.float32)
+    rows = values[np.minimum(times, min(length, len(values)) - 1)].astype(np.float32)
+    rows[times >= min(length, len(values))] = np.nan
+    return rows
+
+
+def cut_clip(
+    session: TrainingSession,
+    start: int,
+    frames: int,
+    spec: StudentSpec,
+    rng: np.random.Generator,
+    config: AugmentConfig,
+) -> dict[str, NDArray[np.generic]]:
+    """One augmented clip of `frames` frames from frame `start` on."""
+    rate = 1.0 + float(rng.uniform(-config.stretch, config.stretch)) if config.stretch else 1.0
+    ahead, width, length = max(spec.horizons), len(spec.au_names), session.n_frames
+    times = augment.source_times(start, frames, ahead, rate)
+    shown = np.minimum(times[:frames], length - 1)
+    pictures = augment.light(augment.move_picture(session.front.frames[shown], rng, config), rng, config)
+    lead = spec.audio_window_samples
+    count = clock.audio_end(frames - 1) + lead
+    sound = augment.stretch_sound(session.front.audio, clock.samples_until(start) - lead * rate, count, rate)
+    windows = audio_windows(augment.loudness(sound, rng, config)[lead:], frames, spec)
+    future = times[np.arange(frames)[:, None] + np.array(spec.horizons)[None, :]]
+    soft = session.soft
+    return {
+        "frame_u8": pictures,
+        "audio": windows,
+        "present": augment.drop_senses(session.front.present[shown], rng, config),
+        "prob": _at(session.prob, future, length, width),
+        "act": _at(session.act, future, length, width),
+        "soft_prob": _at(soft.prob if soft else None, future, length, width),
+        "soft_act": _at(soft.act_logit if soft else None, future, length, width),
+        "uncertainty": _at(soft.uncertainty if soft else None, future, length, width),
+        "speaker_au": _at(session.speaker_au, times[:frames], length, width),
+    }
+
+
+def stack(clips: Sequence[dict[str, NDArray[np.generic]]]) -> Batch:
+    """Clips of equal length side by side."""
+    return Batch(**{k: torch.from_numpy(np.stack([c[k] for c in clips])) for k in clips[0]})

@@ -1,0 +1,83 @@
+"""Distil a student from hard and soft labels, then quantise it.
+
+    python -m distill.train --dataset out/dyads --labels out/labels --out out/student
+
+Writes OUT/checkpoint (what ships; INT8-aware when --qat-steps > 0), OUT/float (its float parent), metrics.jsonl,
+TensorBoard events and config.yaml. Stop it whenever you like: the same command goes on where it was, bit for bit.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.augment import AugmentConfig
+from distill.weights import LossWeights
+from dyad.config import load, parse, run_main
+from student.spec import StudentSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Dataset, labels and how long to train: the rest has good defaults."""
+
+    dataset: Path
+    """Folder that holds processed/train and processed/val."""
+    out: Path
+    """Folder of the run."""
+    labels: Path | None = None
+    """Soft labels of python -m teacher.label; without them the student learns from hard labels alone."""
+    student: Path = Path("configs/student/nano.yaml")
+    """Preset of the student."""
+    steps: int = 2000
+    """Float training steps."""
+    qat_steps: int = 200
+    """Quantisation-aware steps after them; 0 leaves the student float."""
+    batch: int = 8
+    """Clips per step."""
+    clip_frames: int = 160
+    """Frames per clip, 30 a second."""
+    learning_rate: float = 2e-3
+    """Peak rate of AdamW."""
+    qat_learning_rate: float = 2e-4
+    """Peak rate while quantisation-aware."""
+    weight_decay: float = 0.02
+    """Of AdamW."""
+    stratify: float = 1.0
+    """How much rare units attract the sampler; 0 draws all windows alike."""
+    ema: float = 0.995
+    """Decay of the averaged weights that are validated and shipped; 0 ships the last ones."""
+    loss: LossWeights = field(default_factory=LossWeights)
+    """Weights of the loss terms."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Strengths of the augmentations."""
+    validate_every: int = 250
+    """Steps between validations and between resume points."""
+    seed: int = 0
+    """The same seed trains the same student on the same machine."""
+    threads: int = 2
+    """Processor threads of torch."""
+    workers: int = 2
+    """Processes that decode sessions."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train."""
+        if self.steps < 1 or self.qat_steps < 0 or self.batch < 1 or self.clip_frames < 8:
+            raise ValueError("steps ≥ 1, qat_steps ≥ 0, batch ≥ 1 and clip_frames ≥ 8 are needed")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and refuse before torch is imported; then train."""
+    config = parse(Config, argv, prog="python -m distill.train", description=(__doc__ or "").splitlines()[0])
+    spec = load(StudentSpec, config.student)
+    for split in ("train", "val"):
+        if not (config.dataset / "processed" / split).is_dir():
+            raise ValueError(f"{config.dataset}: no processed/{split} there; make one with python -m dyad.synthetic")
+    from distill.trainer import Trainer
+
+    trainer = Trainer(config, spec)
+    trainer.run()
+    trainer.ship()
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,231 @@
+"""The training run: steps, validation, resume points, and what is shipped at the end.
+
+Each step's clips, augmentations and dropout depend on (seed, step) alone: an interrupted run that goes on gives the
+same student as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from distill import batches, quantize
+from distill.batches import Batch, TrainingSession
+from distill.objective import objective
+from distill.sampler import StratifiedSampler
+from distill.validate import validate
+from dyad import config as configuration
+from dyad.layouts import processed
+from dyad.provenance import atomic_path, run_card
+from dyad.soft_labels import SoftLabelStore
+from student import checkpoint, front_cache
+from student.model import Student
+from student.quantization import layout_of
+from student.quantization import quantize as rebuild
+from student.spec import StudentSpec
+
+if TYPE_CHECKING:
+    from distill.train import Config
+
+
+class Trainer:
+    """One run of `distill.train`."""
+
+    def __init__(self, config: Config, spec: StudentSpec) -> None:
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config, self.spec = config, spec
+        config.out.mkdir(parents=True, exist_ok=True)
+        configuration.save(config, config.out / "config.yaml")
+        self.train_set, self.val_set = self._open()
+        self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify)
+        stacked_prob, stacked_act = (np.concatenate([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
+        self.mean, self.rate = (np.nan_to_num(np.nanmean(v, axis=0)) for v in (stacked_prob, stacked_act))
+        self.model = Student(spec)
+        self.speaker_head = nn.Linear(spec.d_model, len(spec.au_names))
+        self.model.heads.start_at(torch.from_numpy(self.mean), torch.from_numpy(self.rate))
+        self.model.vision.calibrate(self._clips(-1).frame_u8[:, ::8].flatten(0, 1)[:128])
+        self.averaged = copy.deepcopy(self.model)
+        self.step = 0
+        self.optimizer = self._new_optimizer()
+        self._resume()
+
+    # ---- data -------------------------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[list[TrainingSession], list[TrainingSession]]:
+        root, spec = self.config.dataset, self.spec
+        labels = SoftLabelStore.open(self.config.labels, au_names=spec.au_names) if self.config.labels else None
+        opened = []
+        for split in processed.SPLITS:
+            sessions = processed.load(root, split, au_names=spec.au_names)
+            failed = front_cache.ensure_all(root, sessions, spec, workers=self.config.workers)
+            for session_id, reason in failed.items():
+                print(f"left out {session_id}: {reason}")
+            usable = [s for s in sessions if s.id not in failed]
+            if not usable:
+                raise ValueError(f"{root}/processed/{split}: no session could be decoded; see the reasons above")
+            opened.append(batches.open_sessions(root, usable, spec, labels))
+            with_soft = sum(s.soft is not None for s in opened[-1])
+            print(f"{split}: {len(usable)} sessions, {with_soft} with soft labels, {len(failed)} left out")
+        return opened[0], opened[1]
+
+    def _clips(self, step: int) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng([self.config.seed, step + 1])
+        picks = self.sampler.draw(self.config.batch, rng)
+        cut = [
+            batches.cut_clip(self.train_set[i], start, self.config.clip_frames, self.spec, rng, self.config.augment)
+            for i, start in picks
+        ]
+        return batches.stack(cut)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches of the steps to come, the next one cut while the present one trains."""
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self._clips, self.step)
+            for step in range(self.step, self.total_steps):
+                batch = waiting.result()
+                waiting = pool.submit(self._clips, step + 1)
+                yield batch
+
+    # ---- steps ------------------------------------------------------------------------------------------------
+
+    @property
+    def total_steps(self) -> int:
+        """Float steps and quantisation-aware ones."""
+        return self.config.steps + self.config.qat_steps
+
+    def run(self) -> None:
+        """Train to the end."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        board = SummaryWriter(str(self.config.out / "tensorboard"))
+        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", mininterval=2.0)
+        with (self.config.out / "metrics.jsonl").open("a", encoding="utf8") as log:
+            for batch in self._batches():
+                if self.step == self.config.steps:
+                    self._begin_quantisation()
+                terms = self._train_step(batch)
+                self.step += 1
+                progress.update()
+                if self.step % self.config.validate_every == 0 or self.step in (self.config.steps, self.total_steps):
+                    terms |= validate(self.averaged, self.val_set, self.mean)
+                    progress.set_postfix({k: f"{terms[k]:.3f}" for k in ("loss", "skill_h4", "ccc_h4") if k in terms})
+                    self._save_resume_point()
+                log.write(json.dumps({"step": self.step, **{k: round(v, 6) for k, v in terms.items()}}) + "\n")
+                log.flush()
+                for name, value in terms.items():
+                    board.add_scalar(name, value, self.step)
+        progress.close()
+        board.close()
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate_now()
+        seen = self.model.visual_features(batch.frame_u8)
+        state = self.model.init_state(len(batch.frame_u8))
+        logits, _ = self.model.from_features(seen, batch.audio, batch.present, state)
+        known = not bool(torch.isnan(batch.speaker_au).all())
+        speaker = self.speaker_head(torch.relu(seen)) if known else None
+        terms = objective(logits, batch, speaker, torch.from_numpy(self.rate), self.config.loss)
+        loss = terms["loss"]
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"loss became {loss.item()} at step {self.step}; the last good state is in {self.config.out}; "
+                "lower --learning-rate and run again"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        self.optimizer.step()
+        self._average()
+        return {k: float(v.detach()) for k, v in terms.items()}
+
+    def _parameters(self) -> list[Tensor]:
+        return [*self.model.parameters(), *self.speaker_head.parameters()]
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(self._parameters(), lr=1e-3, weight_decay=self.config.weight_decay)
+
+    def _rate_now(self) -> float:
+        """Warm-up over a twentieth of the phase, then a cosine down to a fiftieth."""
+        quantising = self.step >= self.config.steps
+        peak = self.config.qat_learning_rate if quantising else self.config.learning_rate
+        length = self.config.qat_steps if quantising else self.config.steps
+        done = (self.step - self.config.steps if quantising else self.step) / max(length, 1)
+        return (
+            peak * min(1.0, (done + 1 / max(length, 1)) / 0.05) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        )
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
+        for mine, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - decay)
+
+    def _begin_quantisation(self) -> None:
+        """Ship the float parent, then go on from its averaged weights with fake quantisation."""
+        checkpoint.save(self.config.out / "float", self.averaged, self._card())
+        seen = [self._clips(-k) for k in range(2, 6)]
+        quantize.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
+        self.model = copy.deepcopy(self.averaged)
+        self.optimizer = self._new_optimizer()
+
+    # ---- resume and ship --------------------------------------------------------------------------------------
+
+    def _save_resume_point(self) -> None:
+        content = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "speaker_head": self.speaker_head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "layout": layout_of(self.model),
+            "spec": self.spec.to_dict(),
+        }
+        with atomic_path(self.config.out / "resume.pt") as part:
+            torch.save(content, part)
+
+    def _resume(self) -> None:
+        path = self.config.out / "resume.pt"
+        if not path.is_file():
+            return
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        if content["spec"] != self.spec.to_dict():
+            raise ValueError(f"{path}: was begun with another student; give another --out or remove the folder")
+        self.step = content["step"]
+        for model in (self.model, self.averaged):
+            rebuild(model, content["layout"])
+        self.model.load_state_dict(content["model"])
+        self.averaged.load_state_dict(content["averaged"])
+        self.speaker_head.load_state_dict(content["speaker_head"])
+        self.optimizer = self._new_optimizer()
+        self.optimizer.load_state_dict(content["optimizer"])
+        print(f"going on at step {self.step} of {self.total_steps}")
+
+    def _card(self) -> dict[str, Any]:
+        inputs = {"dataset": str(self.config.dataset)}
+        if self.config.labels:
+            inputs["teacher"] = SoftLabelStore.open(self.config.labels).teacher_hash
+        card = run_card(command="distill.train", config=configuration.as_dict(self.config), inputs=inputs)
+        return card | {
+            "validation": validate(self.averaged, self.val_set, self.mean),
+            "training_mean": self.mean.tolist(),
+        }
+
+    def ship(self) -> None:
+        """Write the checkpoint that goes to the engine."""
+        checkpoint.save(self.config.out / "checkpoint", self.averaged, card := self._card())
+        scores = ", ".join(f"{k} {v:.3f}" for k, v in card["validation"].items())
+        print(f"checkpoint: {self.config.out / 'checkpoint'} ({scores})")

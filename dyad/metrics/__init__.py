@@ -1,0 +1,1 @@
+"""Every score, as pure functions of arrays."""
