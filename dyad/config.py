@@ -30,7 +30,7 @@ def parse(config_type: type[T], argv: list[str] | None = None, *, prog: str, des
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         preset, arguments = _take_preset(arguments)
-        default = load(config_type, preset) if preset else tyro.MISSING_NONPROP
+        default = _open_preset(config_type, preset) if preset else tyro.MISSING_NONPROP
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -55,23 +55,56 @@ def _take_preset(arguments: list[str]) -> tuple[Path | None, list[str]]:
     return None, arguments
 
 
+def _open_preset(config_type: type[T], path: Path) -> T:
+    """Defaults for the command line: the preset's values; what is required and not in it must come as a flag."""
+    import tyro
+
+    where, content = str(path), _read_yaml(path)
+    values = _values(config_type, content, where)
+    preset = object.__new__(config_type)  # unchecked: ranges are checked when all flags are in
+    for field in dataclasses.fields(config_type):  # pyright: ignore[reportArgumentType]
+        if field.name not in values:
+            if field.default is not dataclasses.MISSING:
+                values[field.name] = field.default
+            elif field.default_factory is not dataclasses.MISSING:
+                values[field.name] = field.default_factory()
+            else:
+                values[field.name] = tyro.MISSING_NONPROP
+        object.__setattr__(preset, field.name, values[field.name])
+    return preset
+
+
 def load(config_type: type[T], path: Path | str) -> T:
     """Fill `config_type` from a YAML file; an unknown key is refused with the nearest known one."""
+    return from_dict(config_type, _read_yaml(path), where=str(path))
+
+
+def _read_yaml(path: Path | str) -> Any:
+    """Content of a YAML file, an empty one as no keys; raises ValueError that names a missing or broken file."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; presets are in configs/") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
-    return from_dict(config_type, {} if content is None else content, where=str(path))
+    return {} if content is None else content
 
 
 def from_dict(config_type: type[T], content: Any, *, where: str) -> T:
     """Fill a dataclass from plain data; `where` names the origin in errors."""
+    values = _values(config_type, content, where)
+    try:
+        return config_type(**values)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _values(config_type: type[Any], content: Any, where: str) -> dict[str, Any]:
+    """Checked and typed values of the keys in `content`."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: wanted keys and values, got {type(content).__name__}")
     hints = get_type_hints(config_type)
-    known = [f.name for f in dataclasses.fields(config_type)]  # pyright: ignore[reportArgumentType]
+    known = [f.name for f in dataclasses.fields(config_type)]
     values: dict[str, Any] = {}
     for key, value in content.items():
         if key not in known:
@@ -79,10 +112,7 @@ def from_dict(config_type: type[T], content: Any, *, where: str) -> T:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise ValueError(f"{where}: unknown key {key!r}; {hint}")
         values[key] = _coerce(hints[key], value, f"{where}: {key}")
-    try:
-        return config_type(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None
+    return values
 
 
 def _coerce(wanted: Any, value: Any, where: str) -> Any:
