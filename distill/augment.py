@@ -56,7 +56,10 @@ def stretch_sound(sound: Sound, first_sample: float, count: int, rate: float) ->
         out = np.zeros(count, np.float32)
         out[inside] = sound[positions[inside].astype(np.int64)]
         return out
-    return np.interp(positions, np.arange(len(sound)), sound, left=0, right=0).astype(np.float32)
+    low, high = max(int(positions[0]), 0), min(int(positions[-1]) + 2, len(sound))
+    if low >= high:
+        return np.zeros(count, np.float32)
+    return np.interp(positions, np.arange(low, high), sound[low:high], left=0, right=0).astype(np.float32)
 
 
 def move_picture(frames: Frames, rng: np.random.Generator, config: AugmentConfig) -> Frames:

@@ -128,9 +128,10 @@ def cut_clip(
     shown = np.minimum(times[:frames], length - 1)
     pictures = augment.light(augment.move_picture(session.front.frames[shown], rng, config), rng, config)
     lead = spec.audio_window_samples
-    count = clock.audio_end(frames - 1) + lead
+    count = clock.audio_end(start + frames - 1) - clock.samples_until(start) + lead
     sound = augment.stretch_sound(session.front.audio, clock.samples_until(start) - lead * rate, count, rate)
-    windows = audio_windows(augment.loudness(sound, rng, config)[lead:], frames, spec)
+    ends = np.array([clock.audio_end(start + t) for t in range(frames)]) - clock.samples_until(start)
+    windows = augment.loudness(sound, rng, config)[ends[:, None] + np.arange(lead)[None, :]]
     future = times[np.arange(frames)[:, None] + np.array(spec.horizons)[None, :]]
     soft = session.soft
     return {
