@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from distill import batches, quantize
+from distill import batches
 from distill.batches import Batch, TrainingSession
 from distill.objective import objective
 from distill.sampler import StratifiedSampler
@@ -27,7 +27,7 @@ from dyad import config as configuration
 from dyad.layouts import processed
 from dyad.provenance import atomic_path, run_card
 from dyad.soft_labels import SoftLabelStore
-from student import checkpoint, front_cache
+from student import calibration, checkpoint, front_cache
 from student.model import Student
 from student.quantization import layout_of
 from student.quantization import quantize as rebuild
@@ -53,7 +53,7 @@ class Trainer:
         self.model = Student(spec)
         self.speaker_head = nn.Linear(spec.d_model, len(spec.au_names))
         self.model.heads.start_at(torch.from_numpy(self.mean), torch.from_numpy(self.rate))
-        self.model.vision.calibrate(self._clips(-1).frame_u8[:, ::8].flatten(0, 1)[:128])
+        self.model.vision.calibrate(self._clips(0, 1).frame_u8[:, ::8].flatten(0, 1)[:128])
         self.averaged = copy.deepcopy(self.model)
         self.step = 0
         self.optimizer = self._new_optimizer()
@@ -78,9 +78,9 @@ class Trainer:
             print(f"{split}: {len(usable)} sessions, {with_soft} with soft labels, {len(failed)} left out")
         return opened[0], opened[1]
 
-    def _clips(self, step: int) -> Batch:
-        """The batch of a step."""
-        rng = np.random.default_rng([self.config.seed, step + 1])
+    def _clips(self, step: int, purpose: int = 0) -> Batch:
+        """The batch of a step; calibration draws its own, under another purpose."""
+        rng = np.random.default_rng([self.config.seed, purpose, step])
         picks = self.sampler.draw(self.config.batch, rng)
         cut = [
             batches.cut_clip(self.train_set[i], start, self.config.clip_frames, self.spec, rng, self.config.augment)
@@ -177,8 +177,8 @@ class Trainer:
     def _begin_quantisation(self) -> None:
         """Ship the float parent, then go on from its averaged weights with fake quantisation."""
         checkpoint.save(self.config.out / "float", self.averaged, self._card())
-        seen = [self._clips(-k) for k in range(2, 6)]
-        quantize.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
+        seen = [self._clips(k, 2) for k in range(4)]
+        calibration.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
         self.model = copy.deepcopy(self.averaged)
         self.optimizer = self._new_optimizer()
 

@@ -77,15 +77,28 @@ def weight_scale(weight: Tensor) -> Tensor:
     return (weight.detach().abs().flatten(1).amax(dim=1) / LEVELS).clamp(min=1e-8)
 
 
+def _scale_now(layer: Any) -> Tensor:
+    """The weight scale: fixed for export, else from the weights as they are."""
+    return weight_scale(layer.weight) if layer.fixed_scale is None else layer.fixed_scale
+
+
+def fix_weight_scales(model: nn.Module) -> None:
+    """Make every weight scale a constant, so that an exported graph holds it as one. Not for training."""
+    for module in model.modules():
+        if isinstance(module, QuantConv2d | QuantLinear):
+            module.fixed_scale = weight_scale(module.weight)
+
+
 class QuantConv2d(nn.Conv2d):
     """Convolution on INT8 weights, with its input and, where nothing rectifies it, its output in INT8."""
 
     input_quantizer: nn.Module
     output_quantizer: nn.Module
+    fixed_scale: Tensor | None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
         """As nn.Conv2d."""
-        weight = _quantize_dequantize(self.weight, weight_scale(self.weight), 0)
+        weight = _quantize_dequantize(self.weight, _scale_now(self), 0)
         y = self._conv_forward(self.input_quantizer(input), weight, self.bias)  # pyright: ignore[reportCallIssue]
         return self.output_quantizer(y)
 
@@ -95,10 +108,11 @@ class QuantLinear(nn.Linear):
 
     input_quantizer: nn.Module
     output_quantizer: nn.Module
+    fixed_scale: Tensor | None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
         """As nn.Linear."""
-        weight = _quantize_dequantize(self.weight, weight_scale(self.weight), 0)
+        weight = _quantize_dequantize(self.weight, _scale_now(self), 0)
         return self.output_quantizer(F.linear(self.input_quantizer(input), weight, self.bias))
 
 
@@ -120,6 +134,7 @@ def quantize(model: nn.Module, layout: Mapping[str, Mapping[str, bool]]) -> nn.M
             raise ValueError(f"quant.json names {name}, which is no convolution or linear layer of this student")
         kind: type[Any] = QuantConv2d if isinstance(module, nn.Conv2d) else QuantLinear
         module.__class__ = kind
+        module.register_buffer("fixed_scale", None, persistent=False)
         module.input_quantizer = ActivationQuantizer() if ends["input"] else nn.Identity()
         module.output_quantizer = ActivationQuantizer() if ends["output"] else nn.Identity()
     return model
