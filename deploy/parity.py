@@ -75,5 +75,6 @@ def refuse_if_apart(parity: Parity, precision: str) -> None:
     if failed or not np.isfinite(parity.largest):
         raise ValueError(
             f"engine output 'logits' differs from torch over {parity.steps} steps: mean {parity.mean:.2g}, "
-            f"99.9 percentile {parity.p999:.2g}, largest {parity.largest:.2g}; wanted {wanted}. Not shipped; try --precision float32"
+            f"99.9 percentile {parity.p999:.2g}, largest {parity.largest:.2g}; wanted {wanted}. "
+            "Not shipped; try --precision float32"
         )

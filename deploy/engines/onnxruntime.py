@@ -1,5 +1,6 @@
 """ONNX Runtime on a CPU: one thread, no spinning, so that capture and motors keep the other core."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ class OnnxRuntimeEngine:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
+        failures: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

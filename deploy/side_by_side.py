@@ -1,0 +1,83 @@
+"""The run as a video: the speaker, the robot's head from its joint sensors, and the 17 units it was sent.
+
+Made after the loop, from its trace, so that drawing never costs a tick. Pictures are 1280 x 480.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.head.painter import HeadPainter
+from deploy.loop import Trace
+from dyad import media
+from dyad.clock import FPS
+from dyad.provenance import atomic_path
+
+HEIGHT, CURVES_PX, SPAN_FRAMES = 480, 320, 6 * FPS
+PAPER, GRID, TEXT = (24, 28, 38), (48, 54, 70), (205, 212, 226)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def write(path: Path, source: Path, sound: NDArray[np.float32], trace: Trace, au_names: Sequence[str]) -> None:
+    """Write the video with the speaker's sound, all or nothing."""
+    if not trace.frames:
+        raise ValueError(f"{path}: nothing was played, so there is nothing to show")
+    stop = (trace.frames[-1] + 1) * 16000 // FPS
+    with atomic_path(path) as part:
+        media.write_video(part, _pictures(source, trace, au_names), audio=sound[:stop], crf=22)
+
+
+def _pictures(source: Path, trace: Trace, au_names: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
+    painter, curves = HeadPainter(HEIGHT), _Curves(np.array(trace.sent), au_names)
+    shown = dict(zip(trace.frames, range(len(trace.frames)), strict=True))
+    i = 0
+    for t, picture in media.iter_grid_frames(source):
+        if t > trace.frames[-1]:
+            return
+        i = shown.get(t, i)
+        head = painter.draw(trace.joints[i]) if trace.joints else np.zeros((HEIGHT, HEIGHT, 3), np.uint8)
+        yield np.ascontiguousarray(np.hstack([_speaker(picture, trace.boxes[i]), head, curves.draw(i)]))
+
+
+def _speaker(picture: NDArray[np.uint8], box: tuple[float, float, float, float] | None) -> NDArray[np.uint8]:
+    """The speaker's picture, cut to a square of the video's height around the face, the face marked."""
+    picture = picture.copy()
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    centre = (width / 2, height / 2) if box is None else ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    if box is not None:
+        corners = [(round(box[0]), round(box[1])), (round(box[2]), round(box[3]))]
+        cv2.rectangle(picture, corners[0], corners[1], (90, 220, 200), max(1, side // 240), cv2.LINE_AA)
+    x0 = int(np.clip(centre[0] - side / 2, 0, width - side))
+    y0 = int(np.clip(centre[1] - side / 2, 0, height - side))
+    square = picture[y0 : y0 + side, x0 : x0 + side]
+    return np.asarray(cv2.resize(square, (HEIGHT, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class _Curves:
+    """Scrolling curves of what was sent; the right edge is now."""
+
+    def __init__(self, sent: NDArray[np.float32], au_names: Sequence[str]) -> None:
+        self._sent, self._names = sent, au_names
+        hues = np.linspace(0, 160, len(au_names)).astype(np.uint8)
+        bright = np.stack([hues, np.full_like(hues, 130), np.full_like(hues, 245)], axis=1)[None]
+        self._colours = cv2.cvtColor(bright, cv2.COLOR_HSV2RGB)[0].tolist()
+
+    def draw(self, now: int) -> NDArray[np.uint8]:
+        """One picture [480, 320, 3]."""
+        sheet = np.full((HEIGHT, CURVES_PX, 3), PAPER, np.uint8)
+        row = HEIGHT / len(self._names)
+        left, right = 46, CURVES_PX - 8
+        first = max(0, now - SPAN_FRAMES + 1)
+        x = right - (now - np.arange(first, now + 1)) * (right - left) / (SPAN_FRAMES - 1)
+        for a, name in enumerate(self._names):
+            base = (a + 1) * row - 5
+            cv2.line(sheet, (left, round(base)), (right, round(base)), GRID, 1)
+            cv2.putText(sheet, name, (6, round(base - 2)), FONT, 0.36, TEXT, 1, cv2.LINE_AA)
+            y = base - self._sent[first : now + 1, a] * (row - 8)
+            points = np.round(np.column_stack([x, y]) * 8).astype(np.int32)
+            cv2.polylines(sheet, [points], False, self._colours[a], 2, cv2.LINE_AA, 3)
+        return sheet
