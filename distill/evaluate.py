@@ -1,0 +1,82 @@
+"""Score a student, an engine or stored predictions beside what any model must beat, with intervals over sessions.
+
+    python -m distill.evaluate --engine out/engine --dataset out/dyads --out out/evaluation
+
+Writes OUT/report.json, OUT/report.html and OUT/predictions. Thresholds, means and mimicry come from the training
+split, scores from sessions that training never saw. An engine is run by `python -m deploy.predict` in a process of its
+own: what is scored is the very artefact that ships.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyad.config import parse, run_main
+
+if TYPE_CHECKING:
+    from distill.report import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to score, on which sessions, and where the report goes."""
+
+    dataset: Path
+    """Folder that holds processed/train and the split to score."""
+    out: Path
+    """Folder of the report."""
+    checkpoint: Path | None = None
+    """Student of python -m distill.train: give this,"""
+    engine: Path | None = None
+    """or an engine of python -m deploy.build_engine,"""
+    predictions: Path | None = None
+    """or a store of python -m deploy.predict."""
+    split: str = "val"
+    """Sessions to score."""
+    horizon: int = 4
+    """Look-ahead of the main table, frames; the table of horizons holds them all."""
+    resamples: int = 1000
+    """Draws of sessions behind every interval."""
+    bound_sessions: int = 8
+    """Synthetic sessions on which the attainable bound is computed; 0 leaves it out."""
+    bound_listeners: int = 100
+    """Listeners behind the attainable bound of one session."""
+    threshold_sessions: int = 8
+    """Training sessions that tune a checkpoint's F1 thresholds; an engine uses all, stored predictions none."""
+    seed: int = 0
+    """Of the draws."""
+    workers: int = 2
+    """Processes that decode and predict."""
+    threads: int = 2
+    """Processor threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be scored."""
+        given = [n for n in ("checkpoint", "engine", "predictions") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of --checkpoint, --engine and --predictions; got {given or 'none'}")
+        if self.resamples < 1 or self.threshold_sessions < 1 or self.bound_sessions < 0 or self.bound_listeners < 1:
+            raise ValueError("resamples, threshold_sessions and bound_listeners ≥ 1, bound_sessions ≥ 0 are needed")
+
+
+def evaluate(config: Config) -> "Report":
+    """Predict, score, and write the report."""
+    from distill import evidence, report
+
+    gathered = evidence.gather(config)
+    made = report.make(gathered, config)
+    report.write(made, config.out)
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and refuse before anything heavy is imported; then score."""
+    config = parse(Config, argv, prog="python -m distill.evaluate", description=(__doc__ or "").splitlines()[0])
+    made = evaluate(config)
+    print(made.table())
+    print(f"report: {config.out / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
