@@ -43,8 +43,8 @@ class AUSet:
         if unit in self.units:
             return self.units.index(unit)
         near = difflib.get_close_matches(unit, self.units, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"action-unit set {self.name} has no {unit}{hint} It holds {', '.join(self.units)}")
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"action-unit set {self.name} has no {unit}; {hint}it holds {', '.join(self.units)}")
 
 
 SEED17 = AUSet(

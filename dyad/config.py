@@ -6,6 +6,7 @@
 import dataclasses
 import difflib
 import enum
+import errno
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -174,12 +175,28 @@ def save(config: Any, path: Path | str) -> None:
         part.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf8")
 
 
+_REMEDIES = {
+    errno.ENOSPC: "free some space and start again",
+    errno.EACCES: "give a place that you may write to",
+    errno.EPERM: "give a place that you may write to",
+    errno.EROFS: "give a place that you may write to",
+}
+
+
+def _sentence(error: ValueError | OSError) -> str:
+    """What to tell the user: our own errors as they are, the system's with the file first and a remedy."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "check the path")
+    return f"{str(error.filename).removesuffix('.part')}: {error.strerror.lower()}; {remedy}"
+
+
 def run_main(main: Callable[[list[str] | None], int]) -> None:
     """Run an entry point and end the process: a user's mistake becomes one line and status 2, Ctrl-C 130."""
     try:
         status = main(None)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_sentence(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -40,6 +40,8 @@ class MediaInfo:
     height: int
     fps: float
     duration_s: float
+    video_duration_s: float
+    """What the header promises of the pictures; a truncated file decodes to less."""
     audio_rate_hz: int
     audio_offset_s: float
     """Start of the sound minus start of the pictures."""
@@ -77,9 +79,14 @@ def probe(path: Path | str) -> MediaInfo:
             height=video.height if video else 0,
             fps=float(video.average_rate or 0) if video else 0.0,
             duration_s=max(duration_s, 0.0),
+            video_duration_s=_promised_s(video, duration_s) if video else 0.0,
             audio_rate_hz=audio.rate if audio else 0,
             audio_offset_s=_start_s(audio) - _start_s(video) if audio and video else 0.0,
         )
+
+
+def _promised_s(stream: Any, container_s: float) -> float:
+    return float(stream.duration * stream.time_base) if stream.duration else max(container_s, 0.0)
 
 
 def _timed_frames(container: Any, path: Path | str) -> Generator[tuple[float, Any]]:
