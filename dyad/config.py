@@ -3,10 +3,12 @@
 `parse` runs before anything heavy is imported, so that `--help` and a mistyped flag answer at once.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import enum
 import errno
+import io
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,11 +39,24 @@ def parse(config_type: type[T], argv: list[str] | None = None, *, prog: str, des
         raise SystemExit(2) from None
     description += "\n\n--config FILE.yaml fills in the flags from a preset; flags given beside it win."
     options: dict[str, Any] = {} if preset is None else {"default": default}
+    said = io.StringIO()
     try:
-        return tyro.cli(config_type, args=arguments, prog=prog, description=description, **options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_type, args=arguments, prog=prog, description=description, **options)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        cause = end.__context__  # a ValueError is our own range check; all else is in tyro's words
+        sentence = str(cause) if type(cause) is ValueError else _one_line(said.getvalue())
+        print(f"error: {sentence}; see {prog} --help", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _one_line(box: str) -> str:
+    """The sentences in a framed message, without the frame, its title and the line on --help."""
+    lines = [line.strip("╭╮╰╯│+| ") for line in box.splitlines()[1:]]
+    text = " ".join("; " if set(line) <= {"─", "-"} else line for line in lines if line)
+    return " ".join(text.split("For full helptext")[0].split()).replace(" ;", ";").rstrip("; ")
 
 
 def _take_preset(arguments: list[str]) -> tuple[Path | None, list[str]]:
