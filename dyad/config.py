@@ -56,7 +56,7 @@ def _one_line(box: str) -> str:
     """The sentences in a framed message, without the frame, its title and the line on --help."""
     lines = [line.strip("╭╮╰╯│+| ") for line in box.splitlines()[1:]]
     text = " ".join("; " if set(line) <= {"─", "-"} else line for line in lines if line)
-    return " ".join(text.split("For full helptext")[0].split()).replace(" ;", ";").rstrip("; ")
+    return " ".join(text.split("For full helptext")[0].split()).replace(" ;", ";").strip("; ")
 
 
 def _take_preset(arguments: list[str]) -> tuple[Path | None, list[str]]:

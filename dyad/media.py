@@ -159,13 +159,18 @@ def read_audio(path: Path | str, rate_hz: int = SAMPLE_RATE_HZ) -> Sound:
         if stream is None:
             return np.zeros(0, np.float32)
         late = round((_start_s(stream) - _zero_s(container)) * rate_hz)
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        resampler = av.AudioResampler(format="fltp", rate=rate_hz)
         blocks: list[Sound] = [np.zeros(max(late, 0), np.float32)]
         for frame in _sound_frames(container, stream):
-            blocks.extend(f.to_ndarray().reshape(-1).astype(np.float32) for f in resampler.resample(frame))
+            blocks.extend(_mono(f) for f in resampler.resample(frame))
         if len(blocks) > 1:
-            blocks.extend(f.to_ndarray().reshape(-1).astype(np.float32) for f in resampler.resample(None))
+            blocks.extend(_mono(f) for f in resampler.resample(None))
     return np.concatenate(blocks)
+
+
+def _mono(frame: Any) -> Sound:
+    """Mean of the channels [S]: the same voice on both sides keeps its level, unlike in an energy-keeping mix."""
+    return frame.to_ndarray().mean(axis=0, dtype=np.float32)
 
 
 def _sound_frames(container: Any, stream: Any) -> Generator[Any]:
@@ -205,7 +210,7 @@ class VideoWriter:
         if size[0] % 2 or size[1] % 2:
             raise ValueError(f"{path}: a video's width and height must be even, got {size[0]}x{size[1]}")
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        rate = Fraction(fps).limit_denominator(1001)
+        self._rate = rate = Fraction(fps).limit_denominator(1001)
         self._video: Any = self._container.add_stream(
             "libx264", rate=rate, options={"crf": str(crf), "preset": preset, "threads": "1"}
         )
@@ -219,7 +224,7 @@ class VideoWriter:
         """Append a picture [H, W, 3] RGB; `pts` in units of 1/fps for variable rates."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         if pts is not None:
-            frame.pts, frame.time_base = pts, Fraction(1, 1) / self._video.rate
+            frame.pts, frame.time_base = pts, 1 / self._rate
         self._container.mux(self._video.encode(frame))
 
     def close(self) -> None:
