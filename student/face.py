@@ -2,7 +2,7 @@
 
 Deterministic and causal: training and the loop call the same code on the same pictures and get the same boxes. The
 cascade needs no weights beyond OpenCV's own; it runs on a grey picture at most 320 pixels wide, on the whole picture
-while no face is known and once a second, else in the neighbourhood of the last box.
+while no face is known, when the face was missed twice and once a second, else in the neighbourhood of the last box.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,16 @@ Box = tuple[float, float, float, float]
 SEARCH_PX = 320
 """The longer side of the picture that the detector sees."""
 DETECT_EVERY_FRAMES = 5
+"""Between looks at a known face; its box is held meanwhile."""
+SEEK_EVERY_FRAMES = 3
+"""Between searches of the whole picture while there is no face."""
 FULL_EVERY_FRAMES = 30
+LEAST_PX = 28
+"""The smallest face searched for, in the detector's picture: a sixth of the height of a 16:9 picture."""
 HOLD_FRAMES = 30
 """A face not seen for this long is gone; until then its last box is held."""
-SMOOTHING = 0.5
-"""Share of a new detection in the box; the box of a still face stays still."""
+STEADY = 0.3
+"""Share of a new detection in the box of a still face; it grows to 1 as the face moves by a third of its width."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,17 @@ class FaceTracker:
         self._box: NDArray[np.float64] | None = None
         self._age = 0
         self._frame = -1
+        self._shape: tuple[int, ...] = ()
 
     def step(self, picture: NDArray[np.uint8]) -> FaceObservation:
         """Look at the next picture [H, W, 3] RGB."""
         self._frame += 1
         self._age += 1
-        if self._box is None or self._age >= HOLD_FRAMES or self._frame % DETECT_EVERY_FRAMES == 0:
-            self._detect(picture)
-        if self._age >= HOLD_FRAMES:
+        if self._age >= HOLD_FRAMES or picture.shape != self._shape:  # another camera mode: pixels mean something else
             self._box = None
+        self._shape = picture.shape
+        if self._frame % (SEEK_EVERY_FRAMES if self._box is None else DETECT_EVERY_FRAMES) == 0:
+            self._detect(picture)
         box = None if self._box is None else (self._box[0], self._box[1], self._box[2], self._box[3])
         return FaceObservation(box, box is not None, self._age)
 
@@ -65,21 +72,34 @@ class FaceTracker:
         scale = min(1.0, SEARCH_PX / max(picture.shape[:2]))
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        everywhere = self._box is None or self._frame % FULL_EVERY_FRAMES == 0
-        found = self._search_all(grey) if everywhere else self._search_near(grey, scale)
-        if not found:
+        lost = self._box is None or self._age > 2 * DETECT_EVERY_FRAMES
+        whole = lost or self._frame % FULL_EVERY_FRAMES == 0
+        boxes = (self._search_all(grey, scale) if whole else self._search_near(grey, scale)) / scale
+        boxes = boxes[np.array([self._plausible(box) for box in boxes], bool)]
+        if not len(boxes):
             return
-        boxes = np.array(found, float) / scale
         chosen = boxes[self._nearest(boxes)]
-        jump = self._box is None or _overlap(self._box, chosen) < 0.3
-        self._box = chosen if jump or self._box is None else (1 - SMOOTHING) * self._box + SMOOTHING * chosen
-        self._age = 0
+        if self._box is not None:
+            weight = min(1.0, STEADY + 2 * float(np.abs(chosen - self._box).max()) / (self._box[2] - self._box[0]))
+            chosen = (1 - weight) * self._box + weight * chosen
+        self._box, self._age = chosen, 0
 
-    def _search_all(self, grey: NDArray[Any]) -> list[list[float]]:
-        least = max(24, min(grey.shape) // 6)
-        return _corners(self._detector.detectMultiScale(grey, 1.15, 5, minSize=(least, least)), 0, 0)
+    def _plausible(self, box: NDArray[np.float64]) -> bool:
+        """Whether this can be the known face, or as good a one: a nostril or a pattern on the wall is much smaller."""
+        if self._box is None or self._age >= HOLD_FRAMES // 2:
+            return True
+        return _overlap(self._box, box) > 0.3 or box[2] - box[0] > 0.8 * (self._box[2] - self._box[0])
 
-    def _search_near(self, grey: NDArray[Any], scale: float) -> list[list[float]]:
+    def _search_all(self, grey: NDArray[Any], scale: float) -> NDArray[np.float64]:
+        """Faces of about the known size or more; without one, small ones too at every other look, for their cost."""
+        least, step = max(LEAST_PX, min(grey.shape) // 6), 1.15
+        if self._box is not None:
+            least = max(LEAST_PX, int(0.6 * (self._box[2] - self._box[0]) * scale))
+        elif self._frame % 2:
+            least, step = LEAST_PX, 1.1
+        return _corners(self._detector.detectMultiScale(grey, step, 5, minSize=(least, least)), 0, 0)
+
+    def _search_near(self, grey: NDArray[Any], scale: float) -> NDArray[np.float64]:
         assert self._box is not None
         left, top, right, bottom = self._box * scale
         margin = 0.35 * (right - left)
@@ -87,7 +107,7 @@ class FaceTracker:
         region = grey[y0 : int(bottom + margin), x0 : int(right + margin)]
         least = max(20, int(0.6 * (right - left)))
         if min(region.shape) < least:
-            return []
+            return np.zeros((0, 4))
         return _corners(self._detector.detectMultiScale(region, 1.1, 4, minSize=(least, least)), x0, y0)
 
     def _nearest(self, boxes: NDArray[np.float64]) -> int:
@@ -98,8 +118,10 @@ class FaceTracker:
         return int(np.argmin(np.linalg.norm(centres - (self._box[:2] + self._box[2:]) / 2, axis=1)))
 
 
-def _corners(found: Any, x0: int, y0: int) -> list[list[float]]:
-    return [[x + x0, y + y0, x + w + x0, y + h + y0] for x, y, w, h in found]
+def _corners(found: Any, x0: int, y0: int) -> NDArray[np.float64]:
+    """Detections as corners [n, 4], in an order that does not depend on the detector's threads."""
+    corners = sorted((x + x0, y + y0, x + w + x0, y + h + y0) for x, y, w, h in found)
+    return np.array(corners, np.float64).reshape(-1, 4)
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -82,7 +82,7 @@ class Frontend:
     def pack(self, picture: NDArray[np.uint8] | None, box: Box | None, window: NDArray[np.float32]) -> StepInput:
         """The student's input from a picture, its face box and the audio window [800]."""
         frame = self._blank if picture is None else crop_face(picture, box, self._spec.crop_px)
-        heard = bool(np.abs(window).max() > SILENCE)
+        heard = bool(SILENCE < np.abs(window).max() < np.inf)  # a broken microphone driver may hand in NaN
         return StepInput(frame, window, np.array([box is not None, heard], np.float32), box)
 
     def step(self, picture: NDArray[np.uint8] | None, window: NDArray[np.float32]) -> StepInput:

@@ -89,6 +89,8 @@ class Student(nn.Module):
     def from_features(self, seen: Tensor, audio: Tensor, present: Tensor, state: Any) -> tuple[Tensor, Any]:
         """As `forward`, from visual features [B, T, D]; training uses it to attach a head of its own to them."""
         batch, frames = seen.shape[:2]
+        # An absent sound becomes silence before the ears: it could come back through their memory of earlier frames.
+        audio = torch.where(present[..., 1:] > 0.5, audio, torch.zeros_like(audio))
         memory: dict[str, Tensor] = state._asdict()
         heard, memory["sound"] = self.audio(audio.flatten(0, 1), memory["sound"])
         flags = present.reshape(-1, 2)

@@ -15,6 +15,9 @@ from dyad.provenance import sha256_bytes
 
 FRONT_FIELDS = ("crop_px", "fps", "sample_rate_hz")
 """Fields that change what the front end produces; decoded sessions are cached by them."""
+FRONT_VERSION = 2
+"""Raise it when face.py or frontend.py make other bytes of the same media: cached sessions are then made again."""
+FUSIONS = ("concat", "cross_attention", "transformer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,14 @@ class StudentSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        sizes = ("crop_px", "backbone_stride", "visual_channels", "d_model", "heads", "ffn", "mel_bins")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.au_names or len(set(self.au_names)) != len(self.au_names):
+            raise ValueError(f"au_names must name one unit or more, each once; got {self.au_names}")
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"unknown fusion {self.fusion!r}; known: {', '.join(FUSIONS)}")
         if self.d_model % self.heads:
             raise ValueError(f"d_model {self.d_model} is not a multiple of heads {self.heads}; change one")
         if self.crop_px % self.backbone_stride:
@@ -95,8 +106,9 @@ class StudentSpec:
         return sha256_bytes(repr(sorted(self.to_dict().items())).encode())[:16]
 
     def front_hash(self) -> str:
-        """Short hash of the fields that the front end depends on."""
-        return sha256_bytes(repr([(f, getattr(self, f)) for f in FRONT_FIELDS]).encode())[:12]
+        """Short hash of what the front end's bytes depend on."""
+        content = [FRONT_VERSION, *((f, getattr(self, f)) for f in FRONT_FIELDS)]
+        return sha256_bytes(repr(content).encode())[:12]
 
     def replace(self, **changes: Any) -> "StudentSpec":
         """A copy with some fields changed."""

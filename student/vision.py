@@ -99,7 +99,10 @@ class Vision(nn.Module):
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()
         self.backbone, channels = build_backbone(spec.backbone, spec.backbone_stride)
-        fold_batch_norm(self.backbone, torch.zeros(1, 3, spec.crop_px, spec.crop_px))
+        try:
+            fold_batch_norm(self.backbone, torch.zeros(1, 3, spec.crop_px, spec.crop_px))
+        except AssertionError as error:  # timm's transformers are built for one size
+            raise ValueError(f"backbone {spec.backbone} cannot take {spec.crop_px} px crops: {error}") from None
         cells = (spec.crop_px // spec.backbone_stride) ** 2
         self.reduce = nn.Conv2d(channels, spec.visual_channels, 1)
         self.act = nn.ReLU()
