@@ -107,7 +107,7 @@ class TensorStore:
         return self.path(session_id).is_file()
 
     def broken(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """(session, reason) of every file that cannot be read whole, lacks one of `names`, or holds NaN."""
+        """(session, reason) of every file that cannot be read, lacks one of `names`, or holds NaN or odd shapes."""
         found: list[tuple[str, str]] = []
         for session_id in self.ids():
             try:
@@ -120,4 +120,14 @@ class TensorStore:
                 found.append((session_id, f"lacks {', '.join(lacking)}"))
             elif not all(np.isfinite(t).all() for t in tensors.values()):
                 found.append((session_id, "holds NaN or infinity"))
+            elif odd := self._odd_shape(tensors):
+                found.append((session_id, odd))
         return found
+
+    def _odd_shape(self, tensors: Mapping[str, Floats]) -> str:
+        """The first tensor that is not as long as the longest or does not end in the store's units, or ""."""
+        n_frames, n_units = max(len(t) for t in tensors.values()), len(self.contract["au_names"])
+        for name, tensor in tensors.items():
+            if len(tensor) != n_frames or tensor.shape[-1] != n_units:
+                return f"{name} has shape {tensor.shape}, wanted ({n_frames}, …, {n_units}) (frames, …, units)"
+        return ""
