@@ -1,0 +1,68 @@
+"""Open the eyes first: teach the visual backbone to read the speaker's own action units off single frames.
+
+Frames of one clip are nearly the same picture; single frames drawn from everywhere teach a backbone from scratch far
+faster than clips do. Needs the speaker's units (synthetic truth, or a table that the user supplies); without them the
+phase is skipped. It sees single frames only, so nothing of time can leak.
+Shapes: N frames, A units.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from distill import augment, losses
+from distill.augment import AugmentConfig
+from distill.batches import TrainingSession
+from student.vision import Vision
+
+
+def draw_frames(
+    sessions: Sequence[TrainingSession], count: int, rng: np.random.Generator, config: AugmentConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels [N, h, w, 3] uint8 and speaker units [N, A], one frame each from random sessions that show a face."""
+    pictures, units = [], []
+    while len(pictures) < count:
+        session = sessions[int(rng.integers(len(sessions)))]
+        t = int(rng.integers(session.n_frames))
+        if session.speaker_au is None or session.front.present[t, 0] < 0.5:
+            continue
+        picture = np.asarray(session.front.frames[t : t + 1])
+        pictures.append(augment.light(augment.move_picture(picture, rng, config), rng, config)[0])
+        units.append(session.speaker_au[min(t, len(session.speaker_au) - 1)])
+    return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(units))
+
+
+def open_eyes(
+    vision: Vision,
+    head: nn.Linear,
+    sessions: Sequence[TrainingSession],
+    config: AugmentConfig,
+    *,
+    steps: int,
+    batch: int = 128,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> float | None:
+    """Train `vision` and `head` in place; returns the last loss, None when no session knows its speaker's units."""
+    known = [s for s in sessions if s.speaker_au is not None and s.front.present[:, 0].any()]
+    if not known or steps == 0:
+        return None
+    parameters = [*vision.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    smoothed = float("nan")
+    for step in range(steps):
+        pictures, units = draw_frames(known, batch, np.random.default_rng([seed, 3, step]), config)
+        loss = losses.cross_entropy(head(torch.relu(vision(pictures))), units)
+        if not torch.isfinite(loss):
+            raise ValueError(f"eyes: loss became {loss.item()} at step {step}; lower the learning rate and run again")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        value = float(loss.detach())
+        smoothed = value if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
+    return smoothed

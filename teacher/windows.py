@@ -1,0 +1,90 @@
+"""Media of a session as the teacher takes them: pictures at a few hertz, sound at 16 kHz, cut into windows.
+
+Windows are of one length, so that a batch needs no padding; a session's last window ends with the session, and one that
+is shorter than a window is extended by its last picture and by silence.
+Shapes: K pictures, S samples.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dyad import clock, media
+from dyad.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSpec:
+    """How a window is cut: its length (frames at 30 Hz), pictures per second, picture side in pixels."""
+
+    frames: int = 300
+    video_fps: int = 5
+    size_px: int = 112
+
+    def __post_init__(self) -> None:
+        """Refuse windows that the model's grid cannot hold."""
+        if self.frames % clock.FPS or clock.FPS % self.video_fps or (self.pictures % 2):
+            raise ValueError(
+                f"a window wants whole seconds, a picture rate that divides {clock.FPS} and an even picture count; "
+                f"got {self.frames} frames at {self.video_fps} pictures per second"
+            )
+        if self.size_px % 28:
+            raise ValueError(f"size_px must be a multiple of 28 (patch 14, merge 2), got {self.size_px}")
+
+    @property
+    def pictures(self) -> int:
+        """Pictures in a window."""
+        return self.frames * self.video_fps // clock.FPS
+
+    @property
+    def samples(self) -> int:
+        """Samples in a window."""
+        return clock.samples_until(self.frames)
+
+
+@dataclass(frozen=True)
+class SpeakerMedia:
+    """A whole session: pictures [K, size, size, 3] uint8 at the window's rate, sound [S]."""
+
+    pictures: NDArray[np.uint8]
+    sound: NDArray[np.float32]
+    n_frames: int
+
+
+def read_speaker(session: Session, spec: WindowSpec) -> SpeakerMedia:
+    """Decode a session's speaker; raises MediaError naming the file."""
+    every, pictures, t = clock.FPS // spec.video_fps, [], -1
+    for t, picture in media.iter_grid_frames(session.speaker_video_path):
+        if t % every == 0:
+            pictures.append(_square(picture, spec.size_px))
+    return SpeakerMedia(np.stack(pictures), media.read_audio(session.speaker_audio_path), t + 1)
+
+
+def _square(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """The centre square, resized."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    y, x = (height - side) // 2, (width - side) // 2
+    square = picture[y : y + side, x : x + side]
+    return np.asarray(cv2.resize(square, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def starts(n_frames: int, spec: WindowSpec, hop_frames: int) -> list[int]:
+    """First frames of the windows that cover a session; the last one ends with it."""
+    last = max(n_frames - spec.frames, 0)
+    step = clock.FPS // spec.video_fps * 2
+    out = list(range(0, last, max(hop_frames // step * step, step)))
+    return [*out, last // step * step] if not out or out[-1] < last // step * step else out
+
+
+def cut(speaker: SpeakerMedia, start: int, spec: WindowSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Pictures [pictures, size, size, 3] and sound [samples] of the window at frame `start` (a multiple of a grid)."""
+    first = start * spec.video_fps // clock.FPS
+    rows = np.minimum(np.arange(first, first + spec.pictures), len(speaker.pictures) - 1)
+    sound = np.zeros(spec.samples, np.float32)
+    begin = clock.samples_until(start)
+    piece = speaker.sound[begin : begin + spec.samples]
+    sound[: len(piece)] = piece
+    return speaker.pictures[rows], sound
