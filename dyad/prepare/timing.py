@@ -30,14 +30,18 @@ def row_times(
     """
     stamps = next((columns[n] for n in ("timestamp", "time_s", "time") if n in columns), None)
     frames = next((columns[n] for n in ("frame", "frame_idx", "listener_frame_idx") if n in columns), None)
+    counted = frames is not None
     if frames is None:
         frames = np.arange(n_rows, dtype=np.float64)
     elif dialect == "openface":
         frames = frames - min(frames[0], 1.0)  # counts from one; some exports from zero
     _require_increasing(path, "frame", frames)
-    if stamps is not None and (n_rows == 1 or stamps[-1] > stamps[0]):
+    if stamps is not None and (n_rows == 1 or stamps.any()):  # all zero: the tool was given single pictures
         _require_increasing(path, "timestamp", stamps)
         times_s, rate_hz = _even(stamps, frames)
+        if not counted and n_rows > 1:  # rows may be missing: the rate is that of the even stretches
+            steps_s = np.diff(times_s)
+            rate_hz = float(1 / steps_s[steps_s < 1.5 * np.median(steps_s)].mean())
     else:
         rate_hz = float(columns["fps"][0]) if "fps" in columns else FPS if dialect == "rapport" else video_fps
         if not rate_hz:
@@ -92,6 +96,6 @@ def on_grid(
     latest = np.searchsorted(times_s, grid_s + 0.5 / FPS + 1e-9, side="right") - 1
     held = act[np.maximum(latest, 0)]
     ends_s = times_s[-1] + max(row_s, 1.0 / FPS)
-    outside = (grid_s < times_s[0] - 1.0 / FPS) | (grid_s >= ends_s) | (span_s > max_gap_s)
+    outside = (grid_s < times_s[0] - 1.0 / FPS) | (grid_s >= ends_s - _ROUNDING_S / 2) | (span_s > max_gap_s)
     mixed[outside], held[outside | (latest < 0)] = np.nan, np.nan
     return mixed.astype(np.float32), held.astype(np.float32)
