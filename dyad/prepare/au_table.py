@@ -9,7 +9,6 @@ masked. Anything else that is not a number in its range is refused with file, co
 Shapes: N rows, U units. Sources: the output formats documented by OpenFace 2 and py-feat; the system's requirements.
 """
 
-import csv
 import math
 import re
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dyad.prepare.timing import row_times
+from dyad.prepare.cells import Cells
+from dyad.prepare.timing import TIME_COLUMNS, row_times
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class _Column:
 
 def holds_units(path: Path) -> bool:
     """Whether the table's header has a column of an action unit."""
-    return any(_AU_COLUMN.match(name) for name in _read(path)[0])
+    return any(_AU_COLUMN.match(name) for name in Cells.read(path).names)
 
 
 def read_table(path: Path, wanted: Sequence[str], *, video_fps: float | None = None) -> AUTable:
@@ -78,23 +78,22 @@ def read_table(path: Path, wanted: Sequence[str], *, video_fps: float | None = N
 
     Raises ValueError naming file, column, row and remedy.
     """
-    names, rows = _read(path)
-    columns = _au_columns(path, names)
+    cells = Cells.read(path)
+    columns = _au_columns(path, cells.names)
     dialect = _dialect(path, columns)
-    if not rows:
+    if not cells.rows:
         raise ValueError(f"{path}: has a header but no row; extract the action units again")
-    _refuse_several(path, names, rows)
-    lost = _lost_rows(path, names, rows)
-    times_s, row_s, rate_hz = row_times(
-        path, _plain_columns(path, names, rows), len(rows), dialect=dialect, video_fps=video_fps
-    )
+    _refuse_several(cells)
+    lost, n_rows = _lost_rows(cells), len(cells.rows)
+    clock = cells.numbers(TIME_COLUMNS)
+    times_s, row_s, rate_hz = row_times(path, clock, n_rows, dialect=dialect, video_fps=video_fps)
     units = tuple(u for u in wanted if any(c.unit == u for c in columns))
     if not units:
         raise ValueError(f"{path}: holds none of the wanted units ({', '.join(wanted)}); extract them from the video")
-    prob, act = np.full((2, len(rows), len(units)), np.nan)
+    prob, act = np.full((2, n_rows, len(units)), np.nan)
     for u, unit in enumerate(units):
-        found = {c.meaning: _values(path, c, names, rows, lost) for c in columns if c.unit == unit}
-        prob[:, u], act[:, u] = _prob_and_act(found, len(rows))
+        found = {c.meaning: _values(cells, c, lost) for c in columns if c.unit == unit}
+        prob[:, u], act[:, u] = _prob_and_act(found, n_rows)
     return AUTable(
         path=path,
         dialect=dialect,
@@ -107,26 +106,6 @@ def read_table(path: Path, wanted: Sequence[str], *, video_fps: float | None = N
         masked_rows=int(lost.sum()),
         unused=tuple(dict.fromkeys(c.unit for c in columns if c.unit not in wanted)),
     )
-
-
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text; blank lines are left out."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable text table ({error}); export it as CSV in UTF-8") from None
-    lines = text.splitlines()
-    if not lines:
-        raise ValueError(f"{path}: is empty; extract the action units again")
-    delimiter = max(",;\t", key=lines[0].count)
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
-    names = [name.strip() for name in rows[0]] if rows else []
-    for r, row in enumerate(rows[1:], start=1):
-        if len(row) != len(names):
-            raise ValueError(
-                f"{path}: row {r} has {len(row)} cells, the header {len(names)}; the file is cut off, export it again"
-            )
-    return names, rows[1:]
 
 
 def _au_columns(path: Path, names: list[str]) -> list[_Column]:
@@ -164,66 +143,38 @@ def _dialect(path: Path, columns: list[_Column]) -> str:
     return present[0]
 
 
-def _refuse_several(path: Path, names: list[str], rows: list[list[str]]) -> None:
+def _refuse_several(cells: Cells) -> None:
     """Refuse a table of several clips or faces: its rows are no single timeline."""
     for name, what in _SEVERAL.items():
-        if name in names:
-            count = len({row[names.index(name)].strip() for row in rows})
-            if count > 1:
-                raise ValueError(
-                    f"{path}: column {name!r} holds {count} {what}; split it into one table for each {what[:-1]}"
-                )
+        count = len(set(cells.column(name))) if name in cells.names else 1
+        if count > 1:
+            raise ValueError(
+                f"{cells.path}: column {name!r} holds {count} {what}; split it into one table for each {what[:-1]}"
+            )
 
 
-def _plain_columns(path: Path, names: list[str], rows: list[list[str]]) -> dict[str, Floats]:
-    """The columns that tell time, by lower-case name."""
-    wanted = ("timestamp", "time", "time_s", "frame", "frame_idx", "listener_frame_idx", "fps")
-    return {
-        name.lower(): np.array([_number(path, name, r, row[c]) for r, row in enumerate(rows, start=1)])
-        for c, name in enumerate(names)
-        if name.lower() in wanted
-    }
-
-
-def _lost_rows(path: Path, names: list[str], rows: list[list[str]]) -> NDArray[np.bool_]:
+def _lost_rows(cells: Cells) -> NDArray[np.bool_]:
     """Rows [N] in which the tool itself says that it had no face."""
-    lost = np.zeros(len(rows), bool)
-    for c, name in enumerate(names):
-        if name.lower() not in ("success", "confidence", "facescore"):
-            continue
-        for r, row in enumerate(rows):
-            text = row[c].strip()
-            value = 0.0 if text.lower() in ("", "nan") else _number(path, name, r + 1, text)
-            lost[r] |= value < MIN_CONFIDENCE
+    lost = np.zeros(len(cells.rows), bool)
+    for name in cells.names:
+        if name.lower() in ("success", "confidence", "facescore"):
+            for r, text in enumerate(cells.column(name)):
+                missing = text.lower() in ("", "nan")
+                lost[r] |= missing or cells.number(name, r + 1, text) < MIN_CONFIDENCE
     return lost
 
 
-def _number(path: Path, column: str, row: int, text: str) -> float:
-    """A finite number; `row` counts from 1 below the header."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{path}: column {column!r}, row {row}: {text.strip() or 'an empty cell'} is not a number; "
-            "set success to 0 in rows without a face, or extract the table again"
-        )
-    return value
-
-
-def _values(path: Path, column: _Column, names: list[str], rows: list[list[str]], lost: NDArray[np.bool_]) -> Floats:
+def _values(cells: Cells, column: _Column, lost: NDArray[np.bool_]) -> Floats:
     """A column's values [N] checked against its range, NaN in lost rows."""
-    at, top = names.index(column.name), 5.0 if column.meaning == "intensity" else 1.0
-    values = np.full(len(rows), np.nan)
-    for r, row in enumerate(rows):
+    top, values = 5.0 if column.meaning == "intensity" else 1.0, np.full(len(cells.rows), np.nan)
+    for r, text in enumerate(cells.column(column.name)):
         if lost[r]:
             continue
-        value = _number(path, column.name, r + 1, row[at])
+        value = cells.number(column.name, r + 1, text)
         if not -1e-6 <= value <= top + 1e-6 or (column.meaning == "act" and value not in (0.0, 1.0)):
             wanted = "0 or 1" if column.meaning == "act" else f"0 to {top:g}"
             raise ValueError(
-                f"{path}: column {column.name!r}, row {r + 1}: {value:g} where {wanted} is wanted; "
+                f"{cells.path}: column {column.name!r}, row {r + 1}: {value:g} where {wanted} is wanted; "
                 "check which tool wrote the table"
             )
         values[r] = min(max(value, 0.0), top)

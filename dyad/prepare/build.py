@@ -108,7 +108,7 @@ def _read_units(pair: Pair, listener: Path | None, limits: Limits) -> AUTable:
     if info is not None and not info.has_video:
         raise ValueError(f"{listener}: holds no pictures; give a video file or remove it")
     table = read_table(path, limits.au_names, video_fps=info.fps if info else None)
-    if info is not None and abs(table.frame_rate_hz / info.fps - 1) > MAX_RATE_DIFFERENCE:
+    if info is not None and info.fps > 0 and abs(table.frame_rate_hz / info.fps - 1) > MAX_RATE_DIFFERENCE:
         raise ValueError(
             f"{path}: {table.frame_rate_hz:.4g} frames per second, but {info.path.name} has {info.fps:.4g}; "
             "extract the units from this video again, or give the video that they were extracted from"

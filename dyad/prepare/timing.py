@@ -15,6 +15,9 @@ from dyad.clock import FPS
 
 Floats = NDArray[np.float64]
 
+_STAMPS, _FRAMES = ("timestamp", "time_s", "time"), ("frame", "frame_idx", "listener_frame_idx")
+TIME_COLUMNS = frozenset((*_STAMPS, *_FRAMES, "fps"))
+"""Lower-case names of the columns that tell time."""
 MAX_GAP_S = 0.2
 """Between rows further apart than this nothing is interpolated: the frames are masked."""
 _RATES_HZ = (15.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
@@ -28,8 +31,8 @@ def row_times(
 
     Raises ValueError where the table and its video give no time, or time does not increase.
     """
-    stamps = next((columns[n] for n in ("timestamp", "time_s", "time") if n in columns), None)
-    frames = next((columns[n] for n in ("frame", "frame_idx", "listener_frame_idx") if n in columns), None)
+    stamps = next((columns[n] for n in _STAMPS if n in columns), None)
+    frames = next((columns[n] for n in _FRAMES if n in columns), None)
     counted = frames is not None
     if frames is None:
         frames = np.arange(n_rows, dtype=np.float64)
