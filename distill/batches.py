@@ -57,6 +57,8 @@ class Batch:
     soft_act: Tensor
     uncertainty: Tensor
     speaker_au: Tensor
+    seen: Tensor
+    """[B, T, D] what frozen eyes made of the pictures, which are then empty; else [B, T, 0]."""
 
 
 def open_sessions(
@@ -120,13 +122,22 @@ def cut_clip(
     spec: StudentSpec,
     rng: np.random.Generator,
     config: AugmentConfig,
+    *,
+    seen: Floats | None = None,
 ) -> dict[str, NDArray[np.generic]]:
-    """One augmented clip of `frames` frames from frame `start` on."""
+    """One augmented clip of `frames` frames from frame `start` on.
+
+    With `seen` [T, D], what frozen eyes made of the session, the clip carries that instead of pictures.
+    """
     rate = 1.0 + float(rng.uniform(-config.stretch, config.stretch)) if config.stretch else 1.0
     ahead, width, length = max(spec.horizons), len(spec.au_names), session.n_frames
     times = augment.source_times(start, frames, ahead, rate)
     shown = np.minimum(times[:frames], length - 1)
-    pictures = augment.light(augment.move_picture(session.front.frames[shown], rng, config), rng, config)
+    if seen is None:
+        pictures = augment.light(augment.move_picture(session.front.frames[shown], rng, config), rng, config)
+        features = np.zeros((frames, 0), np.float32)
+    else:
+        pictures, features = np.zeros((frames, 0), np.uint8), seen[shown]
     lead = spec.audio_window_samples
     count = clock.audio_end(start + frames - 1) - clock.samples_until(start) + lead
     sound = augment.stretch_sound(session.front.audio, clock.samples_until(start) - lead * rate, count, rate)
@@ -136,6 +147,7 @@ def cut_clip(
     soft = session.soft
     return {
         "frame_u8": pictures,
+        "seen": features,
         "audio": windows,
         "present": augment.drop_senses(session.front.present[shown], rng, config),
         "prob": _at(session.prob, future, length, width),

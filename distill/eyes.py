@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from distill import augment, losses
 from distill.augment import AugmentConfig
 from distill.batches import TrainingSession
+from student.model import Student
 from student.vision import Vision
 
 
@@ -66,3 +68,14 @@ def open_eyes(
         value = float(loss.detach())
         smoothed = value if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
     return smoothed
+
+
+@torch.no_grad()
+def look(model: Student, session: TrainingSession, chunk_frames: int = 512) -> NDArray[np.float32]:
+    """What the eyes make of every frame of a session, [T, D]: once the eyes are frozen, clips need no pictures."""
+    model.eval()
+    out = [
+        model.visual_features(torch.from_numpy(np.array(session.front.frames[i : i + chunk_frames]))[None])[0].numpy()
+        for i in range(0, session.n_frames, chunk_frames)
+    ]
+    return np.concatenate(out)

@@ -27,6 +27,10 @@ class Config:
     """Soft labels of python -m teacher.label; without them the student learns from hard labels alone."""
     student: Path = Path("configs/student/nano.yaml")
     """Preset of the student."""
+    eyes_steps: int = 400
+    """Steps on single frames before the clips, where the speaker's own units are known; 0 skips them."""
+    freeze_eyes: bool = False
+    """Keep the eyes as they are after that until quantisation: clips then train about five times faster."""
     steps: int = 2000
     """Float training steps."""
     qat_steps: int = 200

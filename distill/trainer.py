@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from distill import batches
 from distill.batches import Batch, TrainingSession
+from distill.eyes import look, open_eyes
 from distill.objective import objective
 from distill.sampler import StratifiedSampler
 from distill.validate import validate
@@ -47,6 +49,7 @@ class Trainer:
         config.out.mkdir(parents=True, exist_ok=True)
         configuration.save(config, config.out / "config.yaml")
         self.train_set, self.val_set = self._open()
+        self.seen: list[NDArray[np.float32]] = []
         self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify)
         stacked_prob, stacked_act = (np.concatenate([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
         self.mean, self.rate = (np.nan_to_num(np.nanmean(v, axis=0)) for v in (stacked_prob, stacked_act))
@@ -57,7 +60,11 @@ class Trainer:
         self.averaged = copy.deepcopy(self.model)
         self.step = 0
         self.optimizer = self._new_optimizer()
-        self._resume()
+        if not self._resume():
+            self._open_eyes()
+        if config.freeze_eyes and self.step < config.steps:
+            self.model.vision.requires_grad_(False)
+            self.seen = [look(self.model, session) for session in self.train_set]
 
     # ---- data -------------------------------------------------------------------------------------------------
 
@@ -82,11 +89,16 @@ class Trainer:
         """The batch of a step; calibration draws its own, under another purpose."""
         rng = np.random.default_rng([self.config.seed, purpose, step])
         picks = self.sampler.draw(self.config.batch, rng)
-        cut = [
-            batches.cut_clip(self.train_set[i], start, self.config.clip_frames, self.spec, rng, self.config.augment)
-            for i, start in picks
-        ]
-        return batches.stack(cut)
+        remembered = self.seen if purpose == 0 and step < self.config.steps else []
+        frames, spec, config = self.config.clip_frames, self.spec, self.config.augment
+        return batches.stack(
+            [
+                batches.cut_clip(
+                    self.train_set[i], start, frames, spec, rng, config, seen=remembered[i] if remembered else None
+                )
+                for i, start in picks
+            ]
+        )
 
     def _batches(self) -> Iterator[Batch]:
         """Batches of the steps to come, the next one cut while the present one trains."""
@@ -133,10 +145,10 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate_now()
-        seen = self.model.visual_features(batch.frame_u8)
-        state = self.model.init_state(len(batch.frame_u8))
+        seen = batch.seen if batch.seen.shape[-1] else self.model.visual_features(batch.frame_u8)
+        state = self.model.init_state(len(seen))
         logits, _ = self.model.from_features(seen, batch.audio, batch.present, state)
-        known = not bool(torch.isnan(batch.speaker_au).all())
+        known = not (bool(torch.isnan(batch.speaker_au).all()) or bool(batch.seen.shape[-1]))
         speaker = self.speaker_head(torch.relu(seen)) if known else None
         terms = objective(logits, batch, speaker, torch.from_numpy(self.rate), self.config.loss)
         loss = terms["loss"]
@@ -153,7 +165,7 @@ class Trainer:
         return {k: float(v.detach()) for k, v in terms.items()}
 
     def _parameters(self) -> list[Tensor]:
-        return [*self.model.parameters(), *self.speaker_head.parameters()]
+        return [*self.model.parameters(), *self.speaker_head.parameters()]  # frozen ones get no gradient and stay
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(self._parameters(), lr=1e-3, weight_decay=self.config.weight_decay)
@@ -174,8 +186,23 @@ class Trainer:
         for mine, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
 
+    def _open_eyes(self) -> None:
+        """The first phase: eyes on single frames; a constant of the run, since it depends on the seed alone."""
+        loss = open_eyes(
+            self.model.vision,
+            self.speaker_head,
+            self.train_set,
+            self.config.augment,
+            steps=self.config.eyes_steps,
+            seed=self.config.seed,
+        )
+        if loss is not None:
+            print(f"eyes: {self.config.eyes_steps} steps on single frames, loss {loss:.3f}")
+        self.averaged = copy.deepcopy(self.model)
+
     def _begin_quantisation(self) -> None:
         """Ship the float parent, then go on from its averaged weights with fake quantisation."""
+        self.averaged.vision.requires_grad_(True)
         checkpoint.save(self.config.out / "float", self.averaged, self._card())
         seen = [self._clips(k, 2) for k in range(4)]
         calibration.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
@@ -197,10 +224,11 @@ class Trainer:
         with atomic_path(self.config.out / "resume.pt") as part:
             torch.save(content, part)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from the last resume point; whether there was one."""
         path = self.config.out / "resume.pt"
         if not path.is_file():
-            return
+            return False
         content: dict[str, Any] = torch.load(path, weights_only=True)
         if content["spec"] != self.spec.to_dict():
             raise ValueError(f"{path}: was begun with another student; give another --out or remove the folder")
@@ -213,6 +241,7 @@ class Trainer:
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(content["optimizer"])
         print(f"going on at step {self.step} of {self.total_steps}")
+        return True
 
     def _card(self) -> dict[str, Any]:
         inputs = {"dataset": str(self.config.dataset)}

@@ -47,6 +47,7 @@ def base(dyads: Path, preset: Path) -> Config:
         dataset=dyads,
         out=Path("set by each test"),
         student=preset,
+        eyes_steps=2,
         steps=3,
         qat_steps=3,
         validate_every=2,
@@ -210,7 +211,7 @@ def test_decoded_sessions_are_reused_until_their_media_change(base: Config, dyad
 
 def test_the_command_trains_from_a_preset_and_flags(base: Config, preset: Path, dyads: Path, tmp_path: Path) -> None:
     flags = ["--dataset", str(dyads), "--out", str(tmp_path), "--student", str(preset), "--threads", "1"]
-    flags += ["--steps", "1", "--qat-steps", "0", "--batch", "1", "--clip-frames", "16", "--workers", "1"]
+    flags += ["--eyes-steps", "1", "--steps", "1", "--qat-steps", "0", "--batch", "1", "--clip-frames", "16", "--workers", "1"]
     assert main(["--config", "configs/distill/demo.yaml", *flags]) == 0
     assert checkpoint.load(tmp_path / "checkpoint").spec == TINY
 
