@@ -28,7 +28,7 @@ LEAST_PX = 28
 HOLD_FRAMES = 30
 """A face not seen for this long is gone; until then its last box is held."""
 STEADY = 0.3
-"""Share of a new detection in the box of a still face; it grows to 1 as the face moves by a third of its width."""
+"""Share of a new detection in the box of a still face; it grows to 1 as the face moves by a sixth of its width."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FaceTracker:
             return
         chosen = boxes[self._nearest(boxes)]
         if self._box is not None:
-            weight = min(1.0, STEADY + 2 * float(np.abs(chosen - self._box).max()) / (self._box[2] - self._box[0]))
+            weight = min(1.0, STEADY + 4 * float(np.abs(chosen - self._box).max()) / (self._box[2] - self._box[0]))
             chosen = (1 - weight) * self._box + weight * chosen
         self._box, self._age = chosen, 0
 
