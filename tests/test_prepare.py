@@ -194,7 +194,7 @@ def test_a_kill_leaves_no_dataset_and_the_next_run_makes_the_whole(tmp_path: Pat
     add(tmp_path / "raw", "s01", whole)
     code = (
         "import os, sys; from dyad.layouts import processed\n"
-        "def write(*args): os.kill(os.getpid(), 9)\n"
+        "def write(*args, **options): os.kill(os.getpid(), 9)\n"
         "processed.write = write\n"
         "from dyad.prepare.__main__ import main; main(sys.argv[1:])"
     )
@@ -279,6 +279,7 @@ def test_real_recordings_are_taken_where_whole_and_refused_by_name_elsewhere(tmp
     assert "no video of the speaker beside p0_listener.csv" in reason(report, "p0")
     assert "19.60 s of action units, but odd_speaker.mp4 has 6.13 s" in reason(report, "odd")
     (session,) = processed.load(tmp_path / "out", "train")
+    assert processed.load(tmp_path / "out", "val") == []
     wanted = np.loadtxt(raw / "opendbm_listener.openface.csv", delimiter=",", skiprows=1, usecols=(12, 29))
     np.testing.assert_allclose(session.prob[:, SEED17.index("AU1")], wanted[:, 0] / 5, atol=1e-6)
     np.testing.assert_array_equal(session.act[:, SEED17.index("AU1")], wanted[:, 1])

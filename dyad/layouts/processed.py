@@ -85,16 +85,19 @@ def _columns(
     return values
 
 
-def write(root: Path | str, split: str, sessions: Iterable[Session]) -> None:
-    """Write the table of a split, all or nothing; media stay where the sessions' paths say, stored relative to ROOT."""
+def write(root: Path | str, split: str, sessions: Iterable[Session], *, empty_units: Sequence[str] = ()) -> None:
+    """Write the table of a split, all or nothing; media stay where the sessions' paths say, stored relative to ROOT.
+
+    No session at all is refused, unless `empty_units` says for which units the empty table is.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     root = root_of(root)
     rows = [_row(session, root) for session in sessions]
-    if not rows:
+    if not rows and not empty_units:
         raise ValueError(f"{root}/processed/{split}: no session to write; a split needs at least one")
-    names = rows[0]["listener_au_names"]
+    names = rows[0]["listener_au_names"] if rows else list(empty_units)
     floats, whole = datasets.List(datasets.Value("float32")), datasets.List(datasets.Value("int8"))
     features = datasets.Features(
         {
@@ -109,9 +112,10 @@ def write(root: Path | str, split: str, sessions: Iterable[Session]) -> None:
             "n_frames": datasets.Value("int32"),
         }
     )
-    table = datasets.Dataset.from_list(rows, features=features)
+    columns = {name: [row[name] for row in rows] for name in features}
+    table = datasets.Dataset.from_dict(columns, features=features)
     with atomic_path(root / "processed" / split) as part:
-        table.save_to_disk(str(part))
+        table.save_to_disk(str(part), num_shards=None if rows else 1)  # an empty table without a file cannot be read
 
 
 def _row(session: Session, root: Path) -> dict[str, Any]:

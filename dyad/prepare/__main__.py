@@ -122,12 +122,13 @@ def split(built: "list[Built]", val_share: float) -> "dict[str, list[Built]]":
 
 
 def _write(root: Path, splits: "dict[str, list[Built]]") -> None:
-    """Write the tables of both splits; an empty one is left out."""
+    """Write the tables of both splits; of a single session, validation is an empty table."""
+    from dyad.action_units import SEED17
     from dyad.layouts import processed
 
     for name, group in splits.items():
-        if group:
-            processed.write(root, name, [b.session for b in sorted(group, key=lambda b: b.session.id)])
+        sessions = [b.session for b in sorted(group, key=lambda b: b.session.id)]
+        processed.write(root, name, sessions, empty_units=SEED17.units)
 
 
 if __name__ == "__main__":

@@ -60,5 +60,6 @@ def as_text(report: Mapping[str, Any]) -> str:
     if report["unused_files"]:
         lines.append(f"tables of speakers, not used: {len(report['unused_files'])}")
     counts = report["counts"]
-    lines.append(f"{counts['pairs']} pairs: {counts['taken']} taken, {counts['refused']} refused")
+    shares = f"{counts['train']} for training, {counts['val']} for validation"
+    lines.append(f"{counts['pairs']} pairs: {counts['taken']} taken, {counts['refused']} refused; {shares}")
     return "\n".join(lines)
