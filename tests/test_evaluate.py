@@ -1,0 +1,279 @@
+"""Evaluation ranks what it should: truth above mimicry above the mean, with honest thresholds, intervals and gaps."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from distill import evidence, rivals, scoring
+from distill.evaluate import Config, evaluate, main
+from distill.report import Report
+from dyad.action_units import RARE, SEED17
+from dyad.layouts import processed
+from dyad.metrics import agreement, classification
+from dyad.predictions import PredictionStore
+from dyad.session import Session
+from dyad.synthetic.__main__ import main as make_dyads
+
+Floats = NDArray[np.float32]
+HORIZONS = (0, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def dyads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten conversations of 20 s, labels and truth alone; four of them for validation."""
+    root = tmp_path_factory.mktemp("dyads")
+    flags = ["--sessions", "10", "--seconds", "20", "--val-share", "0.4", "--voice", "formant", "--workers", "1"]
+    assert make_dyads(["--out", str(root), "--no-media", *flags]) == 0
+    return root
+
+
+def store_of(folder: Path, sessions: list[Session], noise: float, seed: int = 0) -> Path:
+    """Predictions that are the listener's own future, blurred by noise: as good as one likes."""
+    rng = np.random.default_rng(seed)
+    store = PredictionStore.create(folder, au_names=SEED17.units, horizons=HORIZONS, source="test", run={})
+    for session in sessions:
+        ahead = np.minimum(np.arange(session.n_frames)[:, None] + np.array(HORIZONS), session.n_frames - 1)
+        said = session.prob[ahead] + noise * rng.standard_normal((*ahead.shape, 17), np.float32)
+        said = np.clip(np.nan_to_num(said), 0, 1).astype(np.float32)
+        store.write(session.id, said, said)
+    return folder
+
+
+def config_of(dyads: Path, store: Path, out: Path, **changes: object) -> Config:
+    settings: dict[str, object] = {"resamples": 200, "bound_listeners": 20, "bound_sessions": 2}
+    return Config(dataset=dyads, out=out, predictions=store, **(settings | changes))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def good(dyads: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    folder = tmp_path_factory.mktemp("good")
+    store = store_of(folder / "store", processed.load(dyads, "val"), noise=0.01)
+    return evaluate(config_of(dyads, store, folder / "report"))
+
+
+@pytest.fixture(scope="module")
+def written(good: Report) -> dict[str, object]:
+    return json.loads((Path(good.card["config"]["out"]) / "report.json").read_text(encoding="utf8"))
+
+
+def test_a_prediction_near_the_truth_beats_every_rival_beyond_doubt(good: Report) -> None:
+    model = good.main[scoring.MODEL]
+    assert model.macro["macro_ccc"].value > 0.85
+    assert model.macro["macro_skill"].value > 0.85
+    assert set(good.differences()) == {"mean", "mimicry", "mimicry, spread"}
+    for scores in good.differences().values():
+        assert all(s.low > 0 for s in scores.values())
+
+
+def test_the_mean_predictor_has_no_skill_and_no_concordance(good: Report) -> None:
+    mean = good.main["mean"]
+    assert mean.macro["macro_skill"].value == pytest.approx(0, abs=1e-9)
+    assert mean.macro["macro_ccc"].value == pytest.approx(0, abs=1e-3)
+    assert math.isnan(mean.macro["macro_pearson"].value)
+
+
+def test_a_listener_of_another_conversation_is_worse_than_the_mean(good: Report) -> None:
+    assert good.main["another listener"].macro["macro_skill"].value < 0
+
+
+def test_scores_equal_those_of_all_frames_taken_together(good: Report) -> None:
+    held, column = good.evidence, HORIZONS.index(4)
+    true = np.concatenate([c.true(4) for c in held.cases])
+    said = np.concatenate([c.predicted.prob[: c.length - 4, column] for c in held.cases])
+    want = agreement.scores(agreement.sums(said, true, np.nan_to_num(held.mean)))
+    got = good.main[scoring.MODEL]
+    np.testing.assert_allclose([s.value for s in got.per_unit["ccc"]], want.ccc, atol=1e-12)
+    assert got.macro["macro_skill"].value == pytest.approx(float(want.total_skill))
+    rare = [a for a, unit in enumerate(SEED17.units) if unit in RARE]
+    assert got.macro["macro_ccc_rare"].value == pytest.approx(float(np.nanmean(want.ccc[rare])))
+
+
+def test_every_interval_holds_its_own_value(good: Report) -> None:
+    for system in good.main.values():
+        for score in system.macro.values():
+            assert math.isnan(score.value) or score.low - 1e-9 <= score.value <= score.high + 1e-9 or score.low > 0.5
+
+
+def test_a_difference_of_a_system_from_itself_is_exactly_nothing(good: Report) -> None:
+    model = good.main[scoring.MODEL]
+    none = scoring.difference(model, model, "macro_ccc")
+    assert (none.value, none.low, none.high) == (0, 0, 0)
+
+
+def test_thresholds_of_stored_predictions_come_from_other_sessions(good: Report) -> None:
+    assert good.activity.tuned_on == "the other half of the scored sessions"
+    folds, _ = scoring._thresholds(good.evidence, 4, seed=0)
+    assert len(np.unique(folds, axis=0)) == 2
+
+
+def test_f1_and_precision_recall_equal_the_metrics_on_all_frames(good: Report) -> None:
+    held, column = good.evidence, HORIZONS.index(4)
+    said = np.concatenate([c.predicted.act_prob[: c.length - 4, column] for c in held.cases])
+    true = np.concatenate([c.active(4) for c in held.cases])
+    for a in range(17):
+        area = classification.average_precision(said[:, a], true[:, a])
+        assert good.activity.auprc[a] == pytest.approx(area, nan_ok=True)
+    whole = np.full((1, 17), 0.5)
+    hits = scoring._hits(said >= whole, true)
+    want = [classification.f1(said[:, a], true[:, a], 0.5) for a in range(17)]
+    np.testing.assert_allclose(scoring._f1(hits), want, atol=1e-12)
+
+
+def test_the_share_of_the_attainable_bound_is_given_where_the_truth_is_known(good: Report) -> None:
+    assert good.bound is not None
+    assert good.bound.sessions == 2
+    assert good.bound.share_of_skill.value > 1  # it was given the future, which no causal predictor has
+    assert "attainable by any causal predictor (2 sessions)" in good.table()
+
+
+def test_the_report_on_disk_holds_every_table_and_no_bare_nan(written: dict[str, object], good: Report) -> None:
+    text = json.dumps(written, allow_nan=False)
+    assert '"macro_skill"' in text
+    assert set(written["horizons"]) == {"0", "4", "8"}  # pyright: ignore[reportArgumentType]
+    assert set(written["macro"]) == set(good.main)  # pyright: ignore[reportArgumentType]
+    assert written["macro"]["mean"]["macro_pearson"]["value"] is None  # pyright: ignore[reportIndexIssue]
+    assert written["run"]["inputs"]["predictions"]  # pyright: ignore[reportIndexIssue]
+    assert written["sessions"] == 4
+
+
+def test_the_page_stands_alone_with_its_pictures_inside(good: Report) -> None:
+    page = (Path(good.card["config"]["out"]) / "report.html").read_text(encoding="utf8")
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page
+    assert "A good session" in page
+    assert "A bad session" in page
+
+
+def test_mimicry_reads_nothing_after_the_moment_of_prediction(good: Report) -> None:
+    fitted = rivals.fit(good.evidence, 8)
+    assert fitted is not None
+    case = good.evidence.cases[0]
+    assert case.speaker is not None
+    blind = case.speaker.copy()
+    blind[200:] = 0
+    before = rivals._mimic(case, fitted[0], 8)
+    after = rivals._mimic(evidence.Case(case.session, case.predicted, blind, case.truth), fitted[0], 8)
+    np.testing.assert_array_equal(before[:200], after[:200])
+    assert not np.array_equal(before, after)
+
+
+def test_last_value_is_the_listeners_own_face_one_frame_ago(good: Report) -> None:
+    case = good.evidence.cases[0]
+    said = rivals._last_value(case, 4, np.zeros(17, np.float32))
+    np.testing.assert_array_equal(said[1:], case.session.prob[: case.length - 5])
+
+
+def test_without_the_speakers_units_mimicry_is_left_out_and_said(dyads: Path, tmp_path: Path) -> None:
+    sessions = processed.load(dyads, "val")
+    for split in processed.SPLITS:
+        processed.write(tmp_path / "data", split, processed.load(dyads, split))
+    store = store_of(tmp_path / "store", sessions, noise=0.1)
+    made = evaluate(config_of(tmp_path / "data", store, tmp_path / "out"))
+    assert "mimicry" not in made.main
+    assert "mimicry is left out" in made.table()
+    assert made.bound is None
+    assert set(made.differences()) == {"mean"}
+
+
+def test_a_unit_that_was_never_annotated_is_skipped_and_named(dyads: Path, tmp_path: Path) -> None:
+    for split in processed.SPLITS:
+        sessions = processed.load(dyads, split)
+        for session in sessions:
+            session.prob[:, 12] = np.nan
+            session.act[:, 12] = np.nan
+        processed.write(tmp_path / "data", split, sessions)
+    store = store_of(tmp_path / "store", processed.load(tmp_path / "data", "val"), noise=0.1)
+    made = evaluate(config_of(tmp_path / "data", store, tmp_path / "out"))
+    assert made.undefined() == ["AU18"]
+    assert "1 units never vary here and are skipped: AU18" in made.table()
+    assert math.isfinite(made.main[scoring.MODEL].macro["macro_ccc"].value)
+
+
+def test_a_single_session_is_scored_without_pretending_to_an_interval(dyads: Path, tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", processed.load(dyads, "val")[:1], noise=0.1)
+    made = evaluate(config_of(dyads, store, tmp_path / "out"))
+    score = made.main[scoring.MODEL].macro["macro_ccc"]
+    assert math.isfinite(score.value)
+    assert math.isnan(score.low)
+    assert made.evidence.left_out == [s.id for s in processed.load(dyads, "val")[1:]]
+    assert "3 sessions without predictions are left out" in made.table()
+
+
+def test_an_engine_is_run_by_its_own_command_over_both_splits(
+    dyads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    (engine / "manifest.json").write_text(json.dumps({"spec": {"au_names": SEED17.units}}), encoding="utf8")
+    asked: list[str] = []
+
+    def predict(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        flags = dict(zip(command[3::2], command[4::2], strict=True))
+        assert command[:3] == [sys.executable, "-m", "deploy.predict"]
+        asked.append(flags["--split"])
+        store_of(Path(flags["--out"]), processed.load(dyads, flags["--split"]), noise=0.1)
+        return subprocess.CompletedProcess(command, 0, "done", "")
+
+    monkeypatch.setattr(evidence, "subprocess", SimpleNamespace(run=predict))
+    config = Config(dataset=dyads, out=tmp_path / "out", engine=engine, resamples=50, bound_sessions=0)
+    made = evaluate(config)
+    assert sorted(asked) == ["train", "val"]
+    assert made.activity.tuned_on == "6 training sessions"
+    assert made.bound is None
+
+
+def test_an_engine_that_fails_is_reported_in_its_own_words(
+    dyads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    (engine / "manifest.json").write_text(json.dumps({"spec": {"au_names": SEED17.units}}), encoding="utf8")
+    failed = subprocess.CompletedProcess([], 2, "", "error: student.onnx is damaged; build it again")
+    monkeypatch.setattr(evidence, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
+    with pytest.raises(ValueError, match=r"could not be run over 'val': error: student\.onnx is damaged"):
+        evaluate(Config(dataset=dyads, out=tmp_path / "out", engine=engine))
+
+
+def test_exactly_one_thing_to_score_must_be_given(dyads: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="exactly one of --checkpoint, --engine and --predictions; got none"):
+        Config(dataset=dyads, out=tmp_path)
+    with pytest.raises(ValueError, match="exactly one"):
+        Config(dataset=dyads, out=tmp_path, engine=tmp_path, checkpoint=tmp_path)
+
+
+def test_a_missing_artefact_names_the_command_that_makes_it(dyads: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"manifest\.json: no such file; make it with python -m deploy\.build_engine"):
+        evaluate(Config(dataset=dyads, out=tmp_path / "out", engine=tmp_path))
+
+
+def test_a_horizon_that_nobody_predicted_is_refused_with_those_there_are(dyads: Path, tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", processed.load(dyads, "val"), noise=0.1)
+    with pytest.raises(ValueError, match=r"horizon 3 is not predicted; choose one of \[0, 4, 8\]"):
+        evaluate(config_of(dyads, store, tmp_path / "out", horizon=3))
+
+
+def test_the_command_prints_its_table_and_where_the_report_lies(
+    dyads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path / "store", processed.load(dyads, "val"), noise=0.1)
+    flags = ["--predictions", str(store), "--dataset", str(dyads), "--out", str(tmp_path / "out")]
+    assert main([*flags, "--resamples", "50", "--bound-sessions", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "model minus mimicry" in said
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in said
+
+
+def test_help_of_evaluation_imports_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, distill.evaluate as e\ntry:\n    e.main(['--help'])\n"
+        "finally:\n    assert not {'torch', 'matplotlib', 'datasets'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
