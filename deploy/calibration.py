@@ -39,6 +39,8 @@ class Calibration:
             raise ValueError(f"calibration {self.robot}: 0 ≤ rest < 1, gain > 0 and gamma > 0 are needed")
         if self.velocity_per_s <= 0 or self.acceleration_per_s2 <= 0:
             raise ValueError(f"calibration {self.robot}: velocity and acceleration limits must be positive")
+        if not (0 <= self.dead_time_s < 1 and 0 <= self.time_constant_s < 1):
+            raise ValueError(f"calibration {self.robot}: dead_time_s and time_constant_s must be in [0, 1) seconds")
 
     @classmethod
     def load(cls, name: str, folder: Path = FOLDER) -> "Calibration":
@@ -53,16 +55,19 @@ class Calibration:
     def weights(self, channels: Sequence[str]) -> NDArray[np.float64]:
         """Share of each channel per unit, [17, C]; a channel that the robot lacks is refused with the nearest."""
         out = np.zeros((len(SEED17.units), len(channels)))
+        for channel in self.share_max:
+            self._position(channel, channels, "share_max")
         for unit, shares in self.au.items():
             for channel, share in shares.items():
-                if channel not in channels:
-                    near = difflib.get_close_matches(channel, channels, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(channels)}"
-                    raise ValueError(
-                        f"calibration {self.robot}: {unit} moves {channel!r}, which the robot lacks; {hint}"
-                    )
-                out[SEED17.index(unit), channels.index(channel)] = share
+                out[SEED17.index(unit), self._position(channel, channels, unit)] = share
         return out
+
+    def _position(self, channel: str, channels: Sequence[str], where: str) -> int:
+        if channel in channels:
+            return channels.index(channel)
+        near = difflib.get_close_matches(channel, channels, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(channels)}"
+        raise ValueError(f"calibration {self.robot}: {where} names {channel!r}, which the robot lacks; {hint}")
 
     def mix(
         self, au: NDArray[np.float32], weights: NDArray[np.float64], channels: Sequence[str]

@@ -20,6 +20,7 @@ from deploy.plan import AUPlan, is_safe
 from deploy.robots import Robot
 from deploy.sources import Packet, Source
 from deploy.timing import StageTimes
+from dyad.action_units import SEED17, positions
 from dyad.clock import FRAME_S, Clock
 from student.frontend import Frontend
 
@@ -36,6 +37,9 @@ class Trace:
     look_ahead_s: list[float] = field(default_factory=list)
     capture_to_send_s: list[float] = field(default_factory=list)
     missed_ticks: int = 0
+    """Frames skipped because their time had passed."""
+    late_ticks: int = 0
+    """Ticks that ended after the next one was due."""
     refused_frames: int = 0
 
 
@@ -53,6 +57,7 @@ class Loop:
         self.times, self.trace = StageTimes(), Trace()
         self._state = engine.init_state()
         self._goal = np.zeros(len(spec.au_names), np.float32)
+        self._src, self._dst = positions(spec.au_names, SEED17.units)  # robots are told the seventeen, by name
         self._seq = 0
 
     def run(self, source: Source) -> Trace:
@@ -74,6 +79,7 @@ class Loop:
             self.tick(packet)
             self.times.add("total", 1000 * (self.clock.now_s() - began_s))
             frame = packet.frame + 1
+            self.trace.late_ticks += self.clock.now_s() > source.due_s(frame)
 
     def tick(self, packet: Packet) -> None:
         """One frame from senses to motors."""
@@ -97,7 +103,7 @@ class Loop:
         logits, state = self.engine.step(inputs, self._state)
         with np.errstate(over="ignore"):
             prob = (1 / (1 + np.exp(-logits[..., 0]))).astype(np.float32)
-        if not is_safe(prob) or not all(np.isfinite(s).all() for s in state.values()):
+        if not is_safe(prob) or not all(np.isfinite(x).all() for x in (logits, *state.values())):
             self.trace.refused_frames += 1
             self._state = self.engine.init_state()  # a poisoned memory would refuse every frame to come
             return None
@@ -115,12 +121,14 @@ class Loop:
 
     def _send(self, au: NDArray[np.float32], packet: Packet, ahead_s: float, found: bool) -> None:
         now_s = self.clock.now_s()
+        told = np.zeros(len(SEED17.units), np.float32)
+        told[self._dst] = au[self._src]
         plan = AUPlan(
             seq=self._seq,
             captured_at_s=packet.captured_at_s,
             target_times_s=np.array([packet.captured_at_s + ahead_s]),
-            au=au[None],
-            confidence=np.full((1, len(au)), float(found), np.float32),
+            au=told[None],
+            confidence=np.full((1, len(told)), float(found), np.float32),
             flags=() if found else ("hold",),
         )
         self._seq += 1

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from deploy.loop import Loop
+from dyad.action_units import SEED17
 from dyad.clock import FRAME_S
 from dyad.provenance import run_card
 
@@ -12,12 +13,13 @@ from dyad.provenance import run_card
 def summarise(loop: Loop, source: str, config: dict[str, Any]) -> dict[str, Any]:
     """The report of a finished run; times in milliseconds, shares in [0, 1]."""
     trace, limits = loop.trace, loop.robot.calibration
-    sent = np.array(trace.sent) if trace.sent else np.zeros((1, len(loop.engine.manifest.spec.au_names)))
+    sent = np.array(trace.sent) if trace.sent else np.zeros((1, len(SEED17.units)))
     speed = np.abs(np.diff(sent, axis=0)) / FRAME_S if len(sent) > 1 else np.zeros((1, 1))
     to_send_s = float(np.median(trace.capture_to_send_s)) if trace.capture_to_send_s else 0.0
     return {
         "ticks": len(trace.frames),
         "missed_ticks": trace.missed_ticks,
+        "late_ticks": trace.late_ticks,
         "refused_frames": trace.refused_frames,
         "face_share": round(float(np.mean([b is not None for b in trace.boxes])) if trace.boxes else 0.0, 4),
         "stages": loop.times.summary(),
@@ -42,8 +44,8 @@ def print_table(report: dict[str, Any]) -> None:
     for stage, times in report["stages"].items():
         print(f"{stage:10s} {times['p50_ms']:8.2f} {times['p95_ms']:8.2f} {times['p99_ms']:8.2f}")
     print(
-        f"\n{report['ticks']} ticks at 30 Hz, {report['missed_ticks']} missed, {report['refused_frames']} refused; "
-        f"face in {100 * report['face_share']:.0f} % of them"
+        f"\n{report['ticks']} ticks at 30 Hz, {report['missed_ticks']} missed, {report['late_ticks']} late, "
+        f"{report['refused_frames']} refused; face in {100 * report['face_share']:.0f} % of them"
     )
     print(
         f"glass to motor {report['glass_to_motor_ms']:.0f} ms "

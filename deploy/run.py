@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     from deploy import engines, report, robots, side_by_side
     from deploy.loop import Loop
     from deploy.sources.file import FileSource
+    from dyad.action_units import SEED17
     from dyad.clock import FPS, MonotonicClock
     from dyad.provenance import write_json
 
@@ -73,12 +74,15 @@ def main(argv: list[str] | None = None) -> int:
     max_frames = None if config.seconds is None else round(config.seconds * FPS)
     source = FileSource(config.source, engine.manifest.spec, audio=config.audio, max_frames=max_frames)
     _warm_up(engine)
+    shown = config.video and config.robot == "sim"
+    for path in [config.save] * shown + ([config.report] if config.report else []):
+        path.parent.mkdir(parents=True, exist_ok=True)  # an impossible place is refused before anything moves
     robot.open()
     clock = MonotonicClock()
     if live := getattr(robot, "run_live", None):
         live()
     loop = Loop(engine, robot, clock)
-    signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         source.wait_until_ready()
         loop.run(source)
@@ -86,10 +90,13 @@ def main(argv: list[str] | None = None) -> int:
         robot.neutral(clock.now_s())
         source.close()
         robot.close()
+        signal.signal(signal.SIGTERM, before)
     summary = report.summarise(loop, source.name, as_dict(config))
     report.print_table(summary)
-    if config.video and config.robot == "sim":
-        side_by_side.write(config.save, config.source, source.sound, loop.trace, engine.manifest.spec.au_names)
+    if source.note:
+        print(source.note)
+    if shown:
+        side_by_side.write(config.save, config.source, source.sound, loop.trace, SEED17.units)
         print(f"video: {config.save}")
     if config.report is not None:
         write_json(config.report, summary)

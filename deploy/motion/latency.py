@@ -43,11 +43,13 @@ class DelayEstimator:
         self.longest_s = longest_s
         self.look_ahead_s = min(first_guess_s + 0.5 * FRAME_S, longest_s)
         self._history: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=WINDOW_FRAMES)
+        self._watched = 0
 
     def watch(self, commanded: NDArray[np.float64], sensed: NDArray[np.float64]) -> None:
         """Remember one tick's command and sensor reading, both [C]; measures once a second."""
         self._history.append((commanded.copy(), sensed.copy()))
-        if len(self._history) % FPS == 0:
+        self._watched += 1
+        if self._watched % FPS == 0:
             told, did = (np.array(x) for x in zip(*self._history, strict=True))
             lag_s = best_lag_s(told, did)
             if lag_s is not None:

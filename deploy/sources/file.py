@@ -17,6 +17,8 @@ from student.frontend import audio_window
 from student.spec import StudentSpec
 
 AHEAD_FRAMES = 30
+SHORT_S = 0.25
+"""How much shorter than promised a recording may be before it is called damaged."""
 
 
 class FileSource:
@@ -32,21 +34,31 @@ class FileSource:
         self.sound: NDArray[np.float32] = media.read_audio(audio or path)
         self._spec, self._max = spec, max_frames
         self._queue: queue.Queue[tuple[int, NDArray[np.uint8]] | None] = queue.Queue(AHEAD_FRAMES)
+        self._promised_s = info.video_duration_s
+        self.note = ""
+        """What a person should know about the recording once it has ended."""
         self._stop = threading.Event()
         self._start_s = 0.0
-        self._error: ValueError | None = None
+        self._error: ValueError | OSError | None = None
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
         self._thread.start()
 
     def _decode(self) -> None:
+        t = -1
         try:
             for t, picture in media.iter_grid_frames(self.path):
                 if self._stop.is_set() or (self._max is not None and t >= self._max):
-                    break
+                    return
                 self._put((t, picture))
-        except ValueError as error:
+            if (t + 1) * clock.FRAME_S < self._promised_s - SHORT_S:
+                self.note = (
+                    f"{self.path}: pictures end after {(t + 1) * clock.FRAME_S:.1f} of {self._promised_s:.1f} s; the "
+                    "file is damaged and was played to its last good one"
+                )
+        except (ValueError, OSError) as error:
             self._error = error
-        self._put(None)
+        finally:  # whoever waits for a picture is never left waiting
+            self._put(None)
 
     def _put(self, item: tuple[int, NDArray[np.uint8]] | None) -> None:
         while not self._stop.is_set():
