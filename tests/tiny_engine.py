@@ -1,4 +1,4 @@
-"""Engines of a few operators, so that the loop is tested without a trained student: what goes in decides what comes out.
+"""Engines of a few operators: what goes in decides what comes out, so the loop is tested without a trained student.
 
 `write` makes a real engine folder that ONNX Runtime opens: unit k's log-odds rise with the crop's brightness at every
 horizon alike, so a light picture is a strong expression. `FakeEngine` answers with whatever a test hands it.

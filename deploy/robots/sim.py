@@ -58,7 +58,7 @@ class SimRobot:
             if self._start_s is None:
                 self._start_s = now_s
             model, data = self._physics
-            steps = int((now_s - self._start_s - data.time) / STEP_S)
+            steps = int((now_s - self._start_s - data.time) / STEP_S + 1e-6)
             if steps > 0:
                 self._mujoco.mj_step(model, data, steps)
 
