@@ -36,6 +36,7 @@ def batch_of(seed: int, *, soft: bool = True, uncertainty: float = 0.0) -> Batch
         soft_act=torch.randn(SHAPE, generator=make) if soft else nothing,
         uncertainty=torch.full(SHAPE, uncertainty) if soft else nothing,
         speaker_au=torch.rand(clips, frames, units, generator=make),
+        seen=torch.zeros(clips, frames, 0),
     )
 
 

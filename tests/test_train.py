@@ -211,7 +211,8 @@ def test_decoded_sessions_are_reused_until_their_media_change(base: Config, dyad
 
 def test_the_command_trains_from_a_preset_and_flags(base: Config, preset: Path, dyads: Path, tmp_path: Path) -> None:
     flags = ["--dataset", str(dyads), "--out", str(tmp_path), "--student", str(preset), "--threads", "1"]
-    flags += ["--eyes-steps", "1", "--steps", "1", "--qat-steps", "0", "--batch", "1", "--clip-frames", "16", "--workers", "1"]
+    flags += ["--eyes-steps", "1", "--steps", "1", "--qat-steps", "0"]
+    flags += ["--batch", "1", "--clip-frames", "16", "--workers", "1"]
     assert main(["--config", "configs/distill/demo.yaml", *flags]) == 0
     assert checkpoint.load(tmp_path / "checkpoint").spec == TINY
 
