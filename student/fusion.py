@@ -1,5 +1,12 @@
 """Where sight and hearing meet, and where a missing sense is replaced by a learned vector.
 
+concat            one product, 2·D² multiply-adds a frame, no memory: the default
+cross_attention   the picture asks which of the last 16 frames of sound matter to it: about 6·D², keys and values remembered
+transformer       the two tokens of a frame exchange what they know: about 10·D² + 4·D·ffn, no memory
+
+All three see the past alone; the temporal layers after them mix frames in any case. Which serves quality best is a
+question to the data: `fusion` is one key of the preset.
+
 Shapes: N = batch x frames, D width, F fusion window frames.
 """
 
@@ -26,7 +33,7 @@ class Missing(nn.Module):
 
 
 class Concat(nn.Module):
-    """Both vectors side by side through one layer: the fastest, and as good as the others on synthetic dyads."""
+    """Both vectors side by side through one layer: the fastest."""
 
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()
