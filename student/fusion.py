@@ -1,7 +1,7 @@
 """Where sight and hearing meet, and where a missing sense is replaced by a learned vector.
 
 concat            one product, 2·D² multiply-adds a frame, no memory: the default
-cross_attention   the picture asks which of the last 16 frames of sound matter to it: about 6·D², keys and values remembered
+cross_attention   the picture asks which of the last 16 frames of sound matter to it: about 6·D², remembers them
 transformer       the two tokens of a frame exchange what they know: about 10·D² + 4·D·ffn, no memory
 
 All three see the past alone; the temporal layers after them mix frames in any case. Which serves quality best is a
