@@ -29,7 +29,8 @@ class Step(nn.Module):
     def forward(self, frame_u8: Tensor, audio: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One frame; the time axis is added here and taken away again."""
         packed = type(self.model.init_state(1))(*state)
-        logits, new = self.model(frame_u8[:, None], audio[:, None], present[:, None], packed)
+        pixels = frame_u8.to(torch.float32)  # first of all: TensorRT lets nothing but a cast touch a uint8 input
+        logits, new = self.model(pixels[:, None], audio[:, None], present[:, None], packed)
         return (logits[0, 0], *new)
 
 

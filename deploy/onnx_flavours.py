@@ -18,6 +18,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 RECTIFIERS = ("Relu", "Clip", "Sigmoid")
+MOVERS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+"""Nodes that move values without changing them."""
 
 
 class _Graph:
@@ -59,6 +61,8 @@ def _unsigned(graph: _Graph, quantise: Any, unsigned_relu: bool) -> None:
     """Make one activation pair unsigned, rules (a) and (b)."""
     scale = graph.values[quantise.input[1]]
     before = graph.maker.get(quantise.input[0])
+    while before is not None and before.op_type in MOVERS:  # ONNX Runtime moves the pair in front of these
+        before = graph.maker.get(before.input[0])
     rectified = unsigned_relu and before is not None and before.op_type in RECTIFIERS
     new_scale = (scale * np.float32(127 / 255)).astype(np.float32) if rectified else scale
     names = (
@@ -76,7 +80,7 @@ def _unsigned(graph: _Graph, quantise: Any, unsigned_relu: bool) -> None:
 
 def _dequantised(graph: _Graph, name: str) -> Any | None:
     node = graph.maker.get(name)
-    if node is not None and node.op_type in ("Transpose", "Reshape"):
+    if node is not None and node.op_type in MOVERS:
         node = graph.maker.get(node.input[0])
     return node if node is not None and node.op_type == "DequantizeLinear" else None
 

@@ -6,7 +6,6 @@ INT8 scale per tensor must cover.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +28,14 @@ def prepare(model: Student, batches: Iterable[Inputs]) -> Student:
     return model
 
 
+LAYERS = (nn.Conv2d, nn.Linear, nn.ReLU, nn.ReLU6)
+
+
 @torch.no_grad()
-def _trace(model: nn.Module, run: Callable[[], object]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
-    """(name, module, input, output) of every convolution, linear layer and ReLU, in order of execution."""
+def _trace(
+    model: nn.Module, run: Callable[[], object], kinds: tuple[type[nn.Module], ...] = LAYERS
+) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+    """(name, module, input, output) of every module of these kinds, in order of execution."""
     calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
     def watch(name: str) -> Callable[..., None]:
@@ -40,37 +44,48 @@ def _trace(model: nn.Module, run: Callable[[], object]) -> list[tuple[str, nn.Mo
 
         return hook
 
-    handles = [
-        m.register_forward_hook(watch(n))
-        for n, m in model.named_modules()
-        if isinstance(m, nn.Conv2d | nn.Linear | nn.ReLU | nn.ReLU6)
-    ]
+    handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
     run()
     for handle in handles:
         handle.remove()
     return calls
 
 
+@torch.no_grad()
 def equalise(model: nn.Module, frame_u8: Tensor, rounds: int = 2) -> int:
-    """Even out channel ranges of conv → ReLU → conv chains, in place; returns how many pairs there are."""
+    """Even out channel ranges between neighbouring convolutions, in place; returns how many pairs there are.
+
+    A pair is kept only if the model's output on `frame_u8` [N, h, w, 3] stays what it was: where a residual sum also
+    reads what lies in between, scaling it would change the function.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.ReLU | nn.ReLU6):
+            module.inplace = False
     calls = _trace(model, lambda: model(frame_u8))
     made_by = {id(out): (module, source) for _, module, source, out in calls}
-    uses: dict[int, int] = {}
-    for _, _, source, _ in calls:
-        uses[id(source)] = uses.get(id(source), 0) + 1
-    pairs: list[tuple[Any, Any]] = []
+    pairs: list[tuple[nn.Conv2d, nn.Conv2d]] = []
+    before = model(frame_u8)
+    scale = before.abs().max().clamp(min=1e-6)
     for _, module, source, _ in calls:
-        if not isinstance(module, nn.Conv2d) or id(source) not in made_by:
+        maker, earlier = made_by.get(id(source), (None, source))
+        if isinstance(maker, nn.ReLU):
+            maker = made_by.get(id(earlier), (None, None))[0]
+        if not (isinstance(maker, nn.Conv2d) and isinstance(module, nn.Conv2d)):
             continue
-        before, earlier = made_by[id(source)]
-        if isinstance(before, nn.ReLU) and uses[id(source)] == 1:  # an in-place ReLU hands on the same tensor
-            before = made_by.get(id(earlier), (None, None))[0] if earlier is not source else None
-        if isinstance(before, nn.Conv2d) and uses[id(source)] == 1:
-            pairs.append((before, module))
-    for _ in range(rounds):
-        for first, second in pairs:
-            _equalise_pair(first, second)
+        kept = [t.clone() for t in _weights_of(maker, module)]
+        for _ in range(rounds):
+            _equalise_pair(maker, module)
+        if float((model(frame_u8) - before).abs().max() / scale) < 1e-3:
+            pairs.append((maker, module))
+            continue
+        for mine, old in zip(_weights_of(maker, module), kept, strict=True):
+            mine.copy_(old)
     return len(pairs)
+
+
+def _weights_of(first: nn.Conv2d, second: nn.Conv2d) -> list[Tensor]:
+    bias = [first.bias] if first.bias is not None else []
+    return [first.weight, second.weight, *bias]
 
 
 @torch.no_grad()
@@ -90,19 +105,29 @@ def _equalise_pair(first: nn.Conv2d, second: nn.Conv2d) -> None:
 
 
 def plan(model: Student, example: Inputs) -> dict[str, dict[str, bool]]:
-    """Which layers quantise their input and output.
+    """Which layers quantise their input and output, and which residual blocks their sum.
 
-    Every eligible layer takes INT8 input. A convolution whose result no ReLU takes is quantised at its end too: only
-    between two Q/DQ pairs do the engines run it in INT8.
+    Every eligible layer takes INT8 input. A convolution whose result no ReLU takes is quantised at its end too, and so
+    is the sum of a residual block: only between two Q/DQ pairs do the engines run them in INT8. What is quantised
+    where it is made is not quantised again where it is used.
     """
     frames, audio, present = (x[:1, :2] for x in example)
-    calls = _trace(model, lambda: model(frames, audio, present, model.init_state(1)))
+    calls = _trace(model, lambda: model(frames, audio, present, model.init_state(1)), (nn.Module,))
     rectified = {id(source) for _, module, source, _ in calls if isinstance(module, nn.ReLU | nn.ReLU6)}
     wanted = set(eligible(model))
     layout: dict[str, dict[str, bool]] = {}
-    for name, module, _, output in calls:
+    made: set[int] = set()
+    quantised: set[int] = set()
+    for name, module, source, output in calls:  # children come before the block that they are in
+        plain = isinstance(module, nn.Conv2d) and id(output) not in rectified
+        is_sum = name.startswith("vision.backbone.") and any(module.children()) and id(output) not in made
         if name in wanted:
-            layout[name] = {"input": True, "output": isinstance(module, nn.Conv2d) and id(output) not in rectified}
+            layout[name] = {"input": id(source) not in quantised, "output": plain}
+        elif is_sum and type(output) is Tensor:
+            layout[name] = {"input": False, "output": True}
+        made.add(id(output))
+        if name in layout and layout[name]["output"]:
+            quantised.add(id(output))
     return layout
 
 

@@ -125,13 +125,24 @@ def eligible(model: nn.Module) -> list[str]:
     ]
 
 
+def _quantize_result(module: Any, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return module.output_quantizer(output)
+
+
 def quantize(model: nn.Module, layout: Mapping[str, Mapping[str, bool]]) -> nn.Module:
-    """Turn the named layers into quantised ones, in place; `layout[name]` says whether input and output are too."""
+    """Turn the named layers into quantised ones, in place; `layout[name]` says whether input and output are too.
+
+    A named block (anything but a convolution or linear layer) has its result quantised: the sum of a residual block.
+    """
     modules = dict(model.named_modules())
     for name, ends in layout.items():
         module: Any = modules.get(name)
+        if module is None:
+            raise ValueError(f"quant.json names {name}, which this student does not have; quantise the student again")
         if not isinstance(module, nn.Conv2d | nn.Linear):
-            raise ValueError(f"quant.json names {name}, which is no convolution or linear layer of this student")
+            module.output_quantizer = ActivationQuantizer()
+            module.register_forward_hook(_quantize_result)
+            continue
         kind: type[Any] = QuantConv2d if isinstance(module, nn.Conv2d) else QuantLinear
         module.__class__ = kind
         module.register_buffer("fixed_scale", None, persistent=False)
@@ -144,9 +155,9 @@ def layout_of(model: nn.Module) -> dict[str, dict[str, bool]]:
     """What `quantize` needs to rebuild a quantised model; empty for a float one."""
     return {
         name: {
-            "input": isinstance(module.input_quantizer, ActivationQuantizer),
-            "output": isinstance(module.output_quantizer, ActivationQuantizer),
+            end: isinstance(getattr(module, f"{end}_quantizer", None), ActivationQuantizer)
+            for end in ("input", "output")
         }
         for name, module in model.named_modules()
-        if isinstance(module, QuantConv2d | QuantLinear)
+        if "output_quantizer" in dict(module.named_children())
     }
