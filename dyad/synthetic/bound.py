@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dyad.session import Session
 from dyad.synthetic.listener import UNITS, Persona, activation, noise, probability, react
 from dyad.synthetic.script import Event
 
@@ -44,8 +45,9 @@ def expected(
     for i in range(listeners):
         rng = np.random.default_rng([seed, i])
         persona = Persona.draw(rng)
+        wobble = noise(n_frames, rng)
         moves = react(events, n_frames, persona, rng)
-        total += probability(activation(moves, n_frames, known_from), persona, noise(n_frames, rng))
+        total += probability(activation(moves, n_frames, known_from), persona, wobble)
     return (total / listeners).astype(np.float32)
 
 
@@ -55,3 +57,23 @@ def attainable(truth: Path | str, horizon_frames: int, *, listeners: int = 200, 
     mean = expected(events, n_frames, horizon_frames, listeners=listeners, seed=seed)
     rows = np.minimum(np.arange(n_frames) + horizon_frames, n_frames - 1)
     return mean[rows]
+
+
+def attainable_skill(
+    root: Path | str,
+    sessions: Sequence[Session],
+    mean: NDArray[np.float32],
+    horizon_frames: int,
+    *,
+    listeners: int = 100,
+    seed: int = 0,
+) -> float:
+    """Share of the variance around `mean` [A] that the bound explains, squared errors summed over frames and units."""
+    left = total = 0.0
+    for session in sessions:
+        truth = Path(root) / "truth" / f"{session.id}.npz"
+        best = attainable(truth, horizon_frames, listeners=listeners, seed=seed)[: session.n_frames - horizon_frames]
+        true = session.prob[horizon_frames:]
+        left += float(np.square(best - true).sum())
+        total += float(np.square(mean - true).sum())
+    return 1 - left / total

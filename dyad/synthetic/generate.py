@@ -5,8 +5,10 @@ ROOT/media/<id>_speaker.{mp4,wav}   what the speaker showed and said
 ROOT/truth/<id>.npz                 events, drawn speaker units [T, 17], listener movements, persona
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +44,8 @@ def make_session(job: Job) -> Session:
     script_rng, face_rng, listener_rng = (np.random.default_rng([*job.seed, k]) for k in range(3))
     script = write_script(job.n_frames, draw_voice(script_rng, job.voice), script_rng)
     persona = listener.Persona.draw(listener_rng)
-    moves = listener.react(script.events, job.n_frames, persona, listener_rng)
     wobble = listener.noise(job.n_frames, listener_rng)
+    moves = listener.react(script.events, job.n_frames, persona, listener_rng)
     prob = listener.probability(listener.activation(moves, job.n_frames), persona, wobble)
     media = job.root / "media"
     video, sound = media / f"{job.id}_speaker.mp4", media / f"{job.id}_speaker.wav"
@@ -87,11 +89,12 @@ def _write_truth(path: Path, script: Script, moves: list[listener.Movement], per
         )
 
 
-def make_all(jobs: list[Job], workers: int) -> list[Session]:
-    """Make all sessions, `workers` at a time; the result does not depend on how many."""
+def make_all(jobs: list[Job], workers: int) -> Iterator[Session]:
+    """Make the sessions in order, `workers` at a time; what comes out does not depend on how many."""
     for name in ("media", "truth"):
         (jobs[0].root / name).mkdir(parents=True, exist_ok=True)
     if workers <= 1:
-        return [make_session(job) for job in jobs]
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        return list(pool.map(make_session, jobs))
+        yield from map(make_session, jobs)
+        return
+    with ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(make_session, jobs)

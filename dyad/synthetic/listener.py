@@ -102,10 +102,10 @@ class Movement:
 
 
 def react(events: Sequence[Event], n_frames: int, persona: Persona, rng: np.random.Generator) -> list[Movement]:
-    """Draw the listener's movements. Each event uses a fixed number of random numbers, in order of onset: what comes
-    later cannot change what came before.
+    """Draw the listener's movements, the spontaneous ones first, then each event's answers in order of onset, always
+    from as many random draws: what comes later cannot change what came before. `noise` is drawn earlier for this too.
     """
-    moves: list[Movement] = []
+    moves = _spontaneous(n_frames, rng)
     free_at = 0.0
     for cause, event in enumerate(events):
         for reaction in REACTIONS[event.kind]:
@@ -133,7 +133,7 @@ def react(events: Sequence[Event], n_frames: int, persona: Persona, rng: np.rand
             )
             size = persona.reaction * event.amplitude
             moves += [Movement(cause, UNITS.index(u), min(a * size, 1.1), *times) for u, a in reaction.units.items()]
-    return moves + _spontaneous(n_frames, rng)
+    return moves
 
 
 def _spontaneous(n_frames: int, rng: np.random.Generator) -> list[Movement]:

@@ -39,7 +39,7 @@ EXPRESSION: dict[str, dict[str, float]] = {
     "frown": {"AU4": 0.9, "AU7": 0.5},
     "funny": {"AU12": 0.7, "AU6": 0.6, "AU14": 0.3},
     "sad": {"AU1": 0.8, "AU4": 0.5, "AU15": 0.9, "AU17": 0.7},
-    "surprising": {"AU1": 0.9, "AU2": 0.9, "AU5": 0.9, "AU26": 0.5},
+    "surprising": {"AU1": 0.9, "AU2": 0.9, "AU5": 0.9, "AU25": 0.6, "AU26": 0.5},
     "gross": {"AU9": 0.95, "AU10": 0.9, "AU4": 0.4},
     "scary": {"AU1": 0.6, "AU4": 0.5, "AU5": 0.9, "AU20": 0.95},
     "thoughtful": {"AU4": 0.3, "AU7": 0.8, "AU23": 0.9, "AU14": 0.8},
@@ -48,7 +48,7 @@ EXPRESSION: dict[str, dict[str, float]] = {
 """What each event looks like on the speaker's face, unit → intensity."""
 
 SEMANTIC = ("funny", "sad", "surprising", "gross", "scary", "thoughtful", "question")
-KNOWN_AFTER_S = {"smile": 0.2, "laugh": 0.27, "pause_low": 0.2, "pause": 0.2, "pitch_rise": 0.17, "long_turn": 0.0}
+KNOWN_AFTER_S = {"smile": 0.2, "laugh": 0.27, "pause_low": 0.2, "pause": 0.2, "pitch_rise": 0.17, "long_turn": 0.2}
 """How long after its onset an event shows; the others take 0.25 s."""
 
 
@@ -169,10 +169,9 @@ def _laugh(page: _Writer, sound: NDArray[np.float32], voice: Voice, at: float, r
 def _pause(page: _Writer, at: float, ending: str, speaking_s: float, rng: np.random.Generator) -> float:
     """A silence; after low pitch it invites a backchannel, after a long turn even more."""
     pause_s = float(np.clip(rng.lognormal(np.log(0.75), 0.45), 0.3, 2.5))
-    if pause_s > 0.4:
-        page.add("pause_low" if ending == "low" else "pause", at, pause_s, 1.0)
-        if speaking_s > 7.0:
-            page.add("long_turn", at, pause_s, 1.0)
+    page.add("pause_low" if ending == "low" else "pause", at, pause_s, 1.0)
+    if speaking_s > 7.0:
+        page.add("long_turn", at, pause_s, 1.0)
     return at + pause_s * FPS
 
 
