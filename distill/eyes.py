@@ -43,8 +43,8 @@ def open_eyes(
     config: AugmentConfig,
     *,
     steps: int,
-    batch: int = 128,
-    learning_rate: float = 3e-3,
+    batch: int = 256,
+    learning_rate: float = 6e-3,
     seed: int = 0,
 ) -> float | None:
     """Train `vision` and `head` in place; returns the last loss, None when no session knows its speaker's units."""
