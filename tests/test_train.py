@@ -217,7 +217,7 @@ def test_the_command_trains_from_a_preset_and_flags(base: Config, preset: Path, 
     assert checkpoint.load(tmp_path / "checkpoint").spec == TINY
 
 
-@pytest.mark.parametrize("name", ["demo", "default"])
+@pytest.mark.parametrize("name", sorted(p.stem for p in Path("configs/distill").glob("*.yaml")))
 def test_every_training_preset_is_whole_but_for_dataset_and_folder(name: str, tmp_path: Path) -> None:
     flags = ["--config", f"configs/distill/{name}.yaml", "--dataset", str(tmp_path), "--out", str(tmp_path / "run")]
     with pytest.raises(ValueError, match=r"no processed/train there; make one with python -m dyad.synthetic"):
