@@ -51,9 +51,8 @@ def label_session(
     backend: Backend, speaker: SpeakerMedia, n_frames: int, spec: WindowSpec, *, hop: int, passes: int, batch: int
 ) -> tuple[Floats, Floats, Floats]:
     """Probability, activation log-odds and uncertainty of a session, each [T, A]."""
-    length = max(n_frames, spec.frames)
-    total, logit, square, weight = (np.zeros((length, len(SEED17.units))) for _ in range(4))
     at, w = starts(n_frames, spec, hop), taper(spec.frames)[:, None]
+    total, logit, square, weight = (np.zeros((at[-1] + spec.frames, len(SEED17.units))) for _ in range(4))
     for first in range(0, len(at), batch):
         group = at[first : first + batch]
         cuts = [cut(speaker, start, spec) for start in group]

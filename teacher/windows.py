@@ -1,7 +1,7 @@
 """Media of a session as the teacher takes them: pictures at a few hertz, sound at 16 kHz, cut into windows.
 
-Windows are of one length, so that a batch needs no padding; a session's last window ends with the session, and one that
-is shorter than a window is extended by its last picture and by silence.
+Windows are of one length, so that a batch needs no padding; where one reaches past the end of its session, it is
+extended by the last picture and by silence.
 Shapes: K pictures, S samples.
 """
 
@@ -72,11 +72,11 @@ def _square(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
 
 
 def starts(n_frames: int, spec: WindowSpec, hop_frames: int) -> list[int]:
-    """First frames of the windows that cover a session; the last one ends with it."""
-    last = max(n_frames - spec.frames, 0)
-    step = clock.FPS // spec.video_fps * 2
-    out = list(range(0, last, max(hop_frames // step * step, step)))
-    return [*out, last // step * step] if not out or out[-1] < last // step * step else out
+    """First frames of the windows that cover a session, each on a grid; the last one ends with it or just after."""
+    grid = clock.FPS // spec.video_fps * 2
+    last = -(-max(n_frames - spec.frames, 0) // grid) * grid
+    hop = min(max(hop_frames // grid, 1), spec.frames // grid) * grid
+    return [*range(0, last, hop), last]
 
 
 def cut(speaker: SpeakerMedia, start: int, spec: WindowSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
