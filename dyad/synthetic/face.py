@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyad.action_units import SEED17
+from dyad.synthetic import mouth
 from dyad.synthetic.identity import Identity
 from dyad.synthetic.pen import Pen, curve, darker, ellipse, mirrored, mix
 
@@ -46,8 +47,8 @@ class FaceArtist:
         self._forehead(pen, au)
         self._nose(pen, au)
         self._cheeks(pen, au)
-        self._mouth(pen, au)
-        self._chin(pen, au)
+        mouth.mouth(pen, who, au)
+        mouth.chin(pen, who, au)
         self._hair(pen)
         if who.glasses:
             self._glasses(pen)
@@ -248,156 +249,19 @@ class FaceArtist:
             ball = ellipse((side * 0.5, 0.2 - 0.09 * au["AU6"]), (0.2, 0.12))
             pen.shade(ball, mix(who.skin, (255, 240, 225), 0.7), 0.7 * max(au["AU6"], 0.4 * au["AU12"]), 0.06)
 
-    def _mouth(self, pen: Pen, au: Au) -> None:
-        who = self.who
-        stretch, pucker, tight = au["AU20"], au["AU18"], au["AU23"]
-        half = who.mouth_width + 0.11 * au["AU12"] + 0.13 * stretch - 0.17 * pucker - 0.03 * tight + 0.03 * au["AU14"]
-        y = 0.56 + 0.03 * au["AU26"] - 0.02 * au["AU17"]
-        corner = y - 0.13 * au["AU12"] + 0.13 * au["AU15"] - 0.02 * au["AU14"] + 0.03 * stretch
-        gap = 0.12 * au["AU25"] + 0.14 * au["AU26"]
-        raised = 0.11 * au["AU10"] + 0.02 * au["AU9"]
-        pushed = 0.07 * au["AU17"]
-        bow = max(0.065 + 0.06 * pucker - 0.045 * tight - 0.02 * au["AU12"] - 0.03 * stretch, 0.012)
-        full = max(0.085 + 0.07 * pucker - 0.055 * tight - 0.02 * au["AU12"] - 0.03 * stretch, 0.016)
-        up, low = y - raised - 0.3 * gap, y + 0.7 * gap - pushed
-        inner_top = curve(
-            [
-                (-half, corner),
-                (-0.5 * half, 0.5 * (up + y) - 0.0),
-                (0, up),
-                (0.5 * half, 0.5 * (up + y)),
-                (half, corner),
-            ]
-        )
-        inner_low = curve(
-            [
-                (half, corner),
-                (0.5 * half, 0.55 * low + 0.45 * corner + 0.25 * gap),
-                (0, low + 0.02),
-                (-0.5 * half, 0.55 * low + 0.45 * corner + 0.25 * gap),
-                (-half, corner),
-            ]
-        )
-        lips = mix(who.lips, who.skin, 0.55 * tight)
-        if gap > 0.012 or raised > 0.02:
-            pen.fill(np.vstack([inner_top, inner_low]), (58, 18, 22))
-            teeth = [
-                (-0.62 * half, up + 0.01),
-                (0.62 * half, up + 0.01),
-                (0.5 * half, min(up + 0.055 + 0.5 * raised, low)),
-                (-0.5 * half, min(up + 0.055 + 0.5 * raised, low)),
-            ]
-            pen.fill(teeth, (238, 234, 224))
-        outer_top = (
-            curve(
-                [
-                    (half, corner),
-                    (0.45 * half, up - bow),
-                    (0.12, up - bow * 1.05),
-                    (0, up - 0.8 * bow),
-                    (-0.12, up - bow * 1.05),
-                    (-0.45 * half, up - bow),
-                    (-half, corner),
-                ]
-            )
-            if half > 0.26
-            else curve([(half, corner), (0, up - 1.2 * bow), (-half, corner)])
-        )
-        pen.fill(np.vstack([inner_top, outer_top]), darker(lips, 0.12))
-        outer_low = curve(
-            [
-                (-half, corner),
-                (-0.45 * half, low + 0.75 * full),
-                (0, low + full + 0.02),
-                (0.45 * half, low + 0.75 * full),
-                (half, corner),
-            ]
-        )
-        pen.fill(np.vstack([inner_low, outer_low]), lips)
-        pen.shade(
-            ellipse((0, low + 0.5 * full), (0.5 * half, 0.25 * full)),
-            mix(lips, (255, 235, 230), 0.7),
-            0.5 + 0.4 * pucker,
-            0.02,
-        )
-        pen.line(inner_top, darker(who.lips, 0.65), 0.016)
-        pen.shade(ellipse((0, low + full + 0.07), (0.2, 0.03)), self._shadow, 0.45, 0.03)
-        self._mouth_marks(pen, au, half, corner, up - bow, low + full)
-
-    def _mouth_marks(self, pen: Pen, au: Au, half: float, corner: float, top: float, bottom: float) -> None:
-        """Dimples, tightened corners, pucker lines, stretch folds."""
-        who = self.who
-        for side in (-1, 1):
-            x = half + 0.045
-            if au["AU14"] > 0.05:
-                ink = mix(who.skin, darker(who.skin, 0.72), min(1, 1.1 * au["AU14"]))
-                pen.line(
-                    mirrored(curve([(x, corner - 0.08), (x + 0.035, corner), (x, corner + 0.08)]), side), ink, 0.035
-                )
-                pen.shade(ellipse((side * (x + 0.05), corner), (0.06, 0.07)), self._fold, 0.7 * au["AU14"], 0.03)
-            if au["AU15"] > 0.05:
-                pen.line(
-                    mirrored([(half, corner), (half + 0.03, corner + 0.09)], side),
-                    mix(who.skin, self._fold, au["AU15"]),
-                    0.028,
-                )
-            if au["AU20"] > 0.05:
-                ink = mix(who.skin, self._fold, au["AU20"])
-                for k in (0.06, 0.13):
-                    pen.line(
-                        mirrored(
-                            curve([(half + k, corner - 0.12), (half + k + 0.03, corner), (half + k, corner + 0.14)]),
-                            side,
-                        ),
-                        ink,
-                        0.02,
-                    )
-        for x in (-0.08, 0.0, 0.08):  # a pucker's small upright lines above and below the lips
-            if au["AU18"] > 0.05:
-                pen.line([(x, top - 0.02), (0.7 * x, top - 0.075)], mix(who.skin, self._fold, au["AU18"]), 0.016)
-        if au["AU23"] > 0.05:  # pressed skin around thin lips
-            ink = mix(who.skin, (255, 244, 236), 0.75)
-            pen.shade(ellipse((0, top - 0.035), (half, 0.022)), ink, 0.9 * au["AU23"], 0.015)
-            pen.shade(ellipse((0, bottom + 0.03), (half, 0.022)), ink, 0.9 * au["AU23"], 0.015)
-            for side in (-1, 1):
-                pen.line(
-                    mirrored([(half - 0.03, corner - 0.035), (half + 0.05, corner - 0.05)], side),
-                    mix(who.skin, self._fold, au["AU23"]),
-                    0.02,
-                )
-                pen.line(
-                    mirrored([(half - 0.03, corner + 0.04), (half + 0.05, corner + 0.06)], side),
-                    mix(who.skin, self._fold, au["AU23"]),
-                    0.02,
-                )
-
-    def _chin(self, pen: Pen, au: Au) -> None:
-        who = self.who
-        y = who.height - 0.27 + 0.15 * au["AU26"] - 0.04 * au["AU17"]
-        pen.shade(ellipse((0, y), (0.17, 0.1)), mix(who.skin, (255, 248, 240), 0.6), 0.35, 0.05)
-        if au["AU17"] > 0.05:
-            ink = mix(who.skin, darker(who.skin, 0.6), au["AU17"])
-            pen.line(
-                curve([(-0.2, y - 0.03), (-0.1, y - 0.13), (0, y - 0.155), (0.1, y - 0.13), (0.2, y - 0.03)]),
-                ink,
-                0.035,
-            )
-            for x, dy in ((-0.08, 0.02), (0.0, -0.03), (0.08, 0.02), (-0.03, 0.06), (0.04, 0.07)):
-                pen.blob((x, y + dy), (0.018, 0.014), ink)
-
     def _hair(self, pen: Pen) -> None:
-        who, h = self.who, self.who.height
+        who, w, h = self.who, self.who.width, self.who.height
         fringe = {0: -0.98, 1: -0.86, 2: -0.92, 3: -0.8}[who.hair_kind]
         part = 0.25 if who.hair_kind in (1, 3) else -0.2
         edge = curve(
             [
-                (1.02, -0.15),
-                (0.94, -0.55),
+                (0.99 * w, -0.15),
+                (0.86 * w, -0.55),
                 (0.62, fringe + 0.04),
                 (part, fringe),
                 (-0.6, fringe + 0.08),
-                (-0.94, -0.55),
-                (-1.02, -0.15),
+                (-0.86 * w, -0.55),
+                (-0.99 * w, -0.15),
             ]
         )
         top = curve(
