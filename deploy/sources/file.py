@@ -86,6 +86,7 @@ class FileSource:
         while True:
             item = self._queue.get()
             if item is None:
+                self._queue.put(None)  # the end stays the end, however often it is asked for
                 if self._error is not None:
                     raise self._error
                 return None
