@@ -37,10 +37,11 @@ Pair = tuple[Session, SpeakerMedia]
 
 def loss_of(logits: Tensor, prob: Tensor, act: Tensor, ccc_weight: float) -> Tensor:
     """Masked cross-entropy on both read-outs plus CCC; `logits` [B, T, A, 2], targets [B, T, A] with NaN unknown."""
-    known = ~torch.isnan(prob)
-    target = torch.nan_to_num(torch.stack([prob, act], dim=-1))
-    ce = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1)
-    loss = (ce * known).sum() / known.sum().clamp(min=1)
+    target = torch.stack([prob, act], dim=-1)
+    both_known, target = ~torch.isnan(target), torch.nan_to_num(target)
+    ce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    loss = ((ce * both_known).sum(dim=(0, 1, 2)) / both_known.sum(dim=(0, 1, 2)).clamp(min=1)).sum()
+    known = both_known[..., 0]
     p, y, n = torch.sigmoid(logits[..., 0]), target[..., 0], known.sum(dim=(0, 1)).clamp(min=1)
     mp, my = ((v * known).sum(dim=(0, 1)) / n for v in (p, y))
     dp, dy = (p - mp) * known, (y - my) * known
@@ -48,6 +49,12 @@ def loss_of(logits: Tensor, prob: Tensor, act: Tensor, ccc_weight: float) -> Ten
     ccc = 2 * cov / (vp + vy + (mp - my) ** 2 + 1e-6)
     varies = vy > 1e-5
     return loss + ccc_weight * ((1 - ccc) * varies).sum() / varies.sum().clamp(min=1)
+
+
+def _known_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over time [A] of [T, A] where it is annotated; 0 for a unit that never is."""
+    known = ~np.isnan(values)
+    return (np.nan_to_num(values).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
 
 
 class Tuner:
@@ -97,12 +104,11 @@ class Tuner:
         return ready
 
     def _mean(self, kind: str) -> NDArray[np.float32]:
-        values = np.concatenate([getattr(s, kind) for s, _ in self.train_set])
-        return np.nan_to_num(np.nanmean(values, axis=0)).astype(np.float32)
+        return _known_mean(np.concatenate([getattr(s, kind) for s, _ in self.train_set]))
 
     def _shares(self) -> NDArray[np.float64]:
         """How often each session is drawn: more when it shows rare units."""
-        rates = np.stack([np.nan_to_num(np.nanmean(s.act, axis=0)) for s, _ in self.train_set])
+        rates = np.stack([_known_mean(s.act) for s, _ in self.train_set])
         rarity = 1 / np.maximum(rates.mean(axis=0), 1e-3)
         weight = 1.0 + (rates * rarity).mean(axis=1)
         return weight / weight.sum()
@@ -248,6 +254,11 @@ class Tuner:
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.best = content["step"], content["best"]
         self.waited, self.history = content["waited"], content["history"]
+        log = self.config.out / "metrics.jsonl"  # steps after the resume point are done, and told, again
+        if log.is_file():
+            lines = log.read_text(encoding="utf8").splitlines()[: self.step]
+            with atomic_path(log) as part:
+                part.write_text("".join(line + "\n" for line in lines), encoding="utf8")
         print(f"going on at step {self.step} of {self.config.steps}")
 
     def finish(self) -> None:
