@@ -36,29 +36,29 @@ REACTIONS: dict[str, tuple[Reaction, ...]] = {
     "smile": (Reaction({"AU12": 0.85, "AU6": 0.5}, 0.8, 0.6, 1.3, "mimicry", fast_share=0.25),),
     "laugh": (Reaction({"AU12": 1.0, "AU6": 0.85, "AU25": 0.7}, 0.92, 0.4, 1.7, "mimicry"),),
     "pause_low": (
-        Reaction({"AU1": 0.7, "AU2": 0.7}, 0.3, 0.4, 0.5, "backchannel"),
-        Reaction({"AU12": 0.65, "AU14": 0.4}, 0.3, 0.45, 0.8, "backchannel"),
+        Reaction({"AU1": 0.7, "AU2": 0.7}, 0.35, 0.4, 0.5, "backchannel"),
+        Reaction({"AU12": 0.65, "AU14": 0.4}, 0.35, 0.45, 0.8, "backchannel"),
         Reaction({"AU17": 0.6, "AU23": 0.6}, 0.2, 0.35, 0.45, "backchannel"),
     ),
     "pause": (Reaction({"AU1": 0.6, "AU2": 0.6}, 0.12, 0.4, 0.5, "backchannel"),),
     "long_turn": (Reaction({"AU14": 0.6, "AU12": 0.4}, 0.4, 0.45, 0.8, "backchannel"),),
-    "pitch_rise": (Reaction({"AU1": 0.75, "AU2": 0.75}, 0.55, 0.4, 0.6, "backchannel"),),
-    "brow_raise": (Reaction({"AU1": 0.7, "AU2": 0.75}, 0.5, 0.5, 0.7, "mimicry"),),
-    "frown": (Reaction({"AU4": 0.8, "AU7": 0.5}, 0.55, 0.6, 0.9, "mimicry"),),
-    "funny": (Reaction({"AU12": 0.8, "AU6": 0.6}, 0.65, 0.7, 1.4, "emotion"),),
-    "sad": (Reaction({"AU1": 0.7, "AU4": 0.5, "AU15": 0.8, "AU17": 0.5}, 0.75, 0.9, 1.8, "emotion"),),
-    "surprising": (
-        Reaction({"AU1": 0.8, "AU2": 0.8, "AU5": 0.8, "AU25": 0.6, "AU26": 0.6}, 0.8, 0.45, 1.1, "emotion"),
-    ),
-    "gross": (Reaction({"AU4": 0.4, "AU9": 0.75, "AU10": 0.85}, 0.6, 0.6, 1.3, "emotion"),),
-    "scary": (Reaction({"AU1": 0.5, "AU4": 0.5, "AU5": 0.8, "AU20": 0.8}, 0.65, 0.55, 1.2, "emotion"),),
+    "pitch_rise": (Reaction({"AU1": 0.75, "AU2": 0.75}, 0.6, 0.4, 0.6, "backchannel"),),
+    "brow_raise": (Reaction({"AU5": 0.6, "AU25": 0.5}, 0.4, 0.5, 0.7, "mimicry"),),
+    "frown": (Reaction({"AU1": 0.6, "AU7": 0.7}, 0.5, 0.6, 0.9, "mimicry"),),
+    "funny": (Reaction({"AU12": 0.8, "AU6": 0.6, "AU25": 0.4}, 0.7, 0.7, 1.4, "emotion"),),
+    "sad": (Reaction({"AU4": 0.8, "AU14": 0.7, "AU15": 0.5, "AU23": 0.5}, 0.8, 0.9, 1.8, "emotion"),),
+    "surprising": (Reaction({"AU5": 0.6, "AU12": 0.5, "AU25": 0.8, "AU26": 0.7}, 0.8, 0.45, 1.2, "emotion"),),
+    "gross": (Reaction({"AU7": 0.8, "AU9": 0.7, "AU10": 0.7, "AU20": 0.6}, 0.65, 0.6, 1.3, "emotion"),),
+    "scary": (Reaction({"AU2": 0.6, "AU4": 0.6, "AU20": 0.7, "AU25": 0.6}, 0.7, 0.55, 1.3, "emotion"),),
     "thoughtful": (
-        Reaction({"AU4": 0.5, "AU7": 0.7, "AU23": 0.6}, 0.6, 1.0, 1.6, "emotion"),
-        Reaction({"AU18": 0.7, "AU14": 0.5}, 0.25, 1.0, 1.2, "emotion"),
+        Reaction({"AU2": 0.6, "AU17": 0.7}, 0.6, 1.0, 1.6, "emotion"),
+        Reaction({"AU18": 0.7, "AU4": 0.5}, 0.25, 1.0, 1.2, "emotion"),
     ),
-    "question": (Reaction({"AU1": 0.6, "AU2": 0.6, "AU14": 0.4}, 0.5, 0.5, 0.8, "emotion"),),
+    "question": (Reaction({"AU1": 0.6, "AU12": 0.6, "AU14": 0.4}, 0.6, 0.5, 0.9, "emotion"),),
 }
-"""How a listener answers each kind of event."""
+"""How a listener answers each kind of event. A smile or a laugh is mirrored; most other answers use units of their own,
+as people do: a sad story draws pressed lips and lowered brows, not tears. A mirror is therefore not a good listener.
+"""
 
 SPONTANEOUS: tuple[tuple[str, ...], ...] = (("AU12",), ("AU1", "AU2"), ("AU14",), ("AU18",), ("AU25", "AU26"), ("AU4",))
 SPONTANEOUS_PER_MIN = 4.0
