@@ -1,4 +1,4 @@
-"""A recording is replayed as if live: nothing early, nothing replayed late, damaged files to their last good picture."""
+"""A recording is replayed as if live: nothing early, nothing replayed late, a damaged file to its last good picture."""
 
 from pathlib import Path
 
