@@ -58,6 +58,10 @@ def export(model: Student, path: Path) -> None:
         verbose=False,
     )
     proto = program.model_proto
+    for node in proto.graph.node:  # source lines of the export weigh more than a small student's INT8 weights
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del proto.graph.value_info[:]
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
 
