@@ -1,16 +1,18 @@
 # check: what CI checks before the tests      test: the tests
 # demo:  the whole chain, dataset to robot    bench: the benchmarks
 # packaged-student: the chain at the size that made the packaged engine and clip
-.PHONY: check test bench demo packaged-student
+.PHONY: check test bench demo packaged-student assets
 
 # Where the chain writes, and how large it is. make demo stays within 15 minutes on two cores.
 OUT ?= out/demo
-SESSIONS ?= 24
-SECONDS_EACH ?= 40
+SESSIONS ?= 56
+SECONDS_EACH ?= 20
 SEED ?= 7
 TUNE ?= configs/teacher/tiny.yaml
 TRAIN ?= configs/distill/demo.yaml
 PY = uv run python -m
+# The last session is a held-out one: its speaker was never seen in training.
+LAST = $(shell printf %05d $$(($(SESSIONS) - 1)))
 
 check:
 	uv run ruff check .
@@ -22,7 +24,8 @@ test:
 	uv run pytest
 
 bench:
-	uv run python benchmarks/loop.py
+	uv run python -m benchmarks.loop
+	uv run python -m benchmarks.student_step
 
 demo:
 	$(PY) dyad.synthetic --out $(OUT)/dyads --sessions $(SESSIONS) --seconds $(SECONDS_EACH) --seed $(SEED)
@@ -31,4 +34,13 @@ demo:
 	$(PY) distill.train --config $(TRAIN) --dataset $(OUT)/dyads --labels $(OUT)/labels --out $(OUT)/student
 	$(PY) deploy.build_engine --checkpoint $(OUT)/student/checkpoint --out $(OUT)/engine
 	$(PY) distill.evaluate --engine $(OUT)/engine --dataset $(OUT)/dyads --split val --out $(OUT)/evaluation
-	$(PY) deploy.run --robot --engine $(OUT)/engine --save $(OUT)/run.mp4 --report $(OUT)/run.json
+	$(PY) deploy.run --robot --engine $(OUT)/engine --source $(OUT)/dyads/media/dyad_$(SEED)_$(LAST)_speaker.mp4 \
+		--audio $(OUT)/dyads/media/dyad_$(SEED)_$(LAST)_speaker.wav --save $(OUT)/run.mp4 --report $(OUT)/run.json
+
+# The student and clip that ship: the same chain, more conversations and a longer training.
+packaged-student:
+	$(MAKE) demo OUT=out/packaged SESSIONS=150 SECONDS_EACH=30 SEED=11 TRAIN=configs/distill/packaged.yaml
+	$(MAKE) assets OUT=out/packaged
+
+assets:
+	uv run python -m benchmarks.package_assets --chain $(OUT)

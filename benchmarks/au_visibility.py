@@ -1,6 +1,6 @@
 """Can a small network read every action unit off the drawn face of someone it has never seen?
 
-    uv run python benchmarks/au_visibility.py
+    uv run python -m benchmarks.au_visibility
 
 Faces of 160 identities with random, independent units are drawn, compressed to the crop that the student sees, and a
 five-layer convolutional network learns to recover all 17 from 120 of them; printed is Pearson's r on the other 40.

@@ -51,7 +51,7 @@ class Loop:
         spec, limits = engine.manifest.spec, robot.calibration
         self.front = Frontend(spec)
         self.horizons = np.array(spec.horizons, float)
-        self.delay = DelayEstimator(limits.dead_time_s + limits.time_constant_s, float(self.horizons[-1]) * FRAME_S)
+        self.delay = DelayEstimator(limits.dead_time_s + 2 * limits.time_constant_s, float(self.horizons[-1]) * FRAME_S)
         self.smooth = OneEuro()
         self.limiter = Limiter(len(spec.au_names), limits.velocity_per_s, limits.acceleration_per_s2)
         self.times, self.trace = StageTimes(), Trace()

@@ -36,7 +36,16 @@ def build_backbone(name: str, stride: int) -> tuple[nn.Module, int]:
         name, pretrained=False, features_only=True, out_indices=(strides.index(stride),), exportable=True
     )
     channels = backbone.feature_info.channels()[0]
+    _cut_after(backbone, backbone.feature_info.module_name()[0])
     return reparameterize_model(backbone.eval()), channels
+
+
+def _cut_after(backbone: nn.Module, name: str) -> None:
+    """Drop the stages behind the wanted one: some extractors run them for nothing."""
+    parent, _, last = name.rpartition(".")
+    stages = dict(backbone.named_modules()).get(parent)
+    if isinstance(stages, nn.Sequential) and last.isdigit():
+        backbone.set_submodule(parent, stages[: int(last) + 1])
 
 
 def _convolution_before(model: nn.Module, example: Tensor) -> dict[str, str]:

@@ -96,7 +96,8 @@ class OmniTeacher(nn.Module):
         seen = timeline.interpolation(timeline.video_centres_s(self.grids, spec.video_fps), frames)
         heard = timeline.interpolation(timeline.audio_centres_s(len(self.audio_at)), frames)
         weights = {"video_weights": torch.from_numpy(seen), "audio_weights": torch.from_numpy(heard)}
-        self.read_out = ReadOut(core.config.text_config.hidden_size, **weights, **read_out)
+        tokens = len(self.video_at) // self.grids
+        self.read_out = ReadOut(core.config.text_config.hidden_size, tokens, **weights, **read_out)
 
     @property
     def core(self) -> Any:
@@ -161,7 +162,7 @@ class OmniTeacher(nn.Module):
     def forward(self, batch: MediaBatch) -> Tensor:
         """Log-odds [B, T, A, 2]."""
         states = self.hidden(batch).float()
-        video = states[:, self.video_at].reshape(len(states), self.grids, -1, states.shape[-1]).mean(dim=2)
+        video = states[:, self.video_at].reshape(len(states), self.grids, -1, states.shape[-1])
         return self.read_out(video, states[:, self.audio_at])
 
     def trainable(self) -> list[nn.Parameter]:

@@ -14,6 +14,10 @@ from dyad.clock import FPS, FRAME_S
 
 WINDOW_FRAMES = 8 * FPS
 LONGEST_LAG_FRAMES = 15
+LEAST_MOTION = 0.02
+"""Summed squared steps of commanded travel below which nothing can be told about a lag."""
+SETTLING_FRAMES = FPS
+"""The first ticks come unevenly and are not measured on."""
 SLEW_PER_S = 0.1
 """Largest change of look-ahead, seconds per second."""
 
@@ -24,7 +28,7 @@ def best_lag_s(commanded: NDArray[np.float64], sensed: NDArray[np.float64], step
     Speeds are correlated, not positions: they mark the moment of a movement.
     """
     a, b = np.diff(commanded, axis=0), np.diff(sensed, axis=0)
-    if len(a) < 2 * LONGEST_LAG_FRAMES or (a**2).sum() < 1e-3:
+    if len(a) < 2 * LONGEST_LAG_FRAMES or (a**2).sum() < LEAST_MOTION:
         return None
     scores = np.array([(a[: len(a) - k] * b[k:]).sum() for k in range(LONGEST_LAG_FRAMES)])
     k = int(scores.argmax())
@@ -47,8 +51,10 @@ class DelayEstimator:
 
     def watch(self, commanded: NDArray[np.float64], sensed: NDArray[np.float64]) -> None:
         """Remember one tick's command and sensor reading, both [C]; measures once a second."""
-        self._history.append((commanded.copy(), sensed.copy()))
         self._watched += 1
+        if self._watched <= SETTLING_FRAMES:
+            return
+        self._history.append((commanded.copy(), sensed.copy()))
         if self._watched % FPS == 0:
             told, did = (np.array(x) for x in zip(*self._history, strict=True))
             lag_s = best_lag_s(told, did)

@@ -1,6 +1,6 @@
 """What one step of the student costs: INT8 against float, against the signed file, against torch; one thread each.
 
-    python benchmarks/student.py --preset small --rounds 400
+    python -m benchmarks.student_step --preset small --rounds 400
 
 All run in one process and take turns, so that a busy machine slows them alike. Weights are random: time does not
 depend on them. The last line is one JSON object.
@@ -100,7 +100,7 @@ def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 def main(argv: list[str] | None = None) -> int:
     """Build, time, print the table and the JSON line."""
-    config = parse(Config, argv, prog="python benchmarks/student.py", description=(__doc__ or "").splitlines()[0])
+    config = parse(Config, argv, prog="python -m benchmarks.student_step", description=(__doc__ or "").splitlines()[0])
     os.environ["OMP_NUM_THREADS"] = "1"
     import numpy as np
 
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     for name, value in ratios.items():
         print(f"{name:24s} {value:.2f} x")
-    card = run_card(command="benchmarks/student.py", config=as_dict(config))
+    card = run_card(command="benchmarks/student_step.py", config=as_dict(config))
     print(json.dumps({**{k: round(v, 3) for k, v in ratios.items()}, **facts, "steps": table, "run": card}))
     return 0
 

@@ -1,0 +1,129 @@
+"""Every command of the README, in its order, at toy size: from raw recordings to a robot's face."""
+
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyad.action_units import SEED17
+from dyad.layouts import processed
+from dyad.metrics import agreement
+from dyad.predictions import PredictionStore
+from dyad.soft_labels import SoftLabelStore
+from dyad.synthetic import __main__ as synthetic
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf8")
+STUDENT = """
+crop_px: 32
+backbone: mobilenetv4_conv_small_035
+d_model: 32
+layers: 2
+heads: 2
+window_frames: 8
+ffn: 64
+mel_bins: 32
+"""
+TOY = {
+    "dyad.synthetic": ["--sessions", "2", "--seconds", "4", "--voice", "formant"],
+    "dyad.prepare": ["--val-share", "0.4"],
+    "teacher.tune": ["--steps", "2", "--validate-every", "1", "--batch", "1", "--window.frames", "60"],
+    "teacher.label": ["--hop-frames", "60"],
+    "distill.train": ["--eyes-steps", "1", "--steps", "2", "--qat-steps", "2", "--batch", "1", "--clip-frames", "32"],
+    "deploy.build_engine": ["--steps", "20"],
+    "distill.evaluate": ["--resamples", "20", "--bound-sessions", "0", "--threshold-sessions", "1"],
+    "deploy.run": ["--seconds", "1"],
+}
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(module, arguments) of every `uv run python -m …` line in the README's code blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    words = [shlex.split(line) for line in lines if line.startswith("uv run python -m ")]
+    return [(w[4], w[5:]) for w in words]
+
+
+def call(module: str, arguments: list[str]) -> int:
+    package = importlib.util.find_spec(module)
+    assert package is not None
+    entry = f"{module}.__main__" if package.submodule_search_locations else module
+    return importlib.import_module(entry).main(arguments)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recorded pairs, as a user would bring them: video, sound, a table of action units."""
+    folder = tmp_path_factory.mktemp("raw")
+    made = folder / "made"
+    given = ["--out", str(made), "--sessions", "3", "--seconds", "4", "--seed", "2", "--voice", "formant"]
+    assert synthetic.main(given) == 0
+    sessions = [s for split in processed.SPLITS for s in processed.load(made, split)]
+    target = folder / "raw"
+    target.mkdir()
+    for i, session in enumerate(sessions, start=1):
+        shutil.copy(session.speaker_video_path, target / f"s{i:02d}_speaker.mp4")
+        shutil.copy(session.speaker_audio_path, target / f"s{i:02d}_speaker.wav")
+        names = [f"{u}_{kind}" for u in SEED17.units for kind in ("prob", "act")]
+        rows = np.stack([session.prob, session.act], axis=-1).reshape(session.n_frames, -1)
+        table = ["frame,timestamp," + ",".join(names)]
+        table += [f"{t},{t / 30:.5f}," + ",".join(f"{v:.5g}" for v in row) for t, row in enumerate(rows)]
+        (target / f"s{i:02d}_listener.csv").write_text("\n".join(table) + "\n", encoding="utf8")
+    return target
+
+
+def test_the_readmes_chain_runs_from_raw_recordings_to_a_face(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copytree(raw, tmp_path / "data" / "raw")
+    (tmp_path / "student.yaml").write_text(STUDENT, encoding="utf8")
+    done = []
+    for module, arguments in commands():
+        if module == "dyad.synthetic":
+            continue
+        given = [re.sub(r"^(data|out)/", f"{tmp_path}/\\1/", a) for a in arguments]
+        if module == "distill.train":
+            given += ["--student", str(tmp_path / "student.yaml")]
+        if module == "deploy.run":
+            given += ["--save", str(tmp_path / "out" / "run.mp4")]
+            if "--engine" not in given:
+                continue  # the packaged engine has a test of its own
+        assert call(module, [*given, *TOY[module]]) == 0, module
+        done.append(module)
+    assert set(done) == set(TOY) - {"dyad.synthetic"}
+    out = tmp_path / "out"
+    labels = SoftLabelStore.open(out / "labels")
+    assert len(labels.ids()) == 3
+    assert (out / "engine" / "manifest.json").is_file()
+    assert (out / "evaluation" / "report.json").is_file()
+    assert "<html" in (out / "evaluation" / "report.html").read_text(encoding="utf8").lower()
+    report = json.loads((out / "run.json").read_text(encoding="utf8"))
+    assert report["ticks"] + report["missed_ticks"] >= 29
+    assert 0 <= report["au_min"] <= report["au_max"] <= 1
+    assert (out / "run.mp4").stat().st_size > 10_000
+    store = PredictionStore.open(out / "evaluation" / "predictions", au_names=SEED17.units)
+    said = store.read(store.ids()[0])
+    assert said.prob.shape[1:] == (9, 17)
+    assert agreement.ccc(said.prob[:, 0], said.prob[:, 0])[0] == pytest.approx(1.0)
+    assert "glass to motor" in capsys.readouterr().out
+
+
+def test_the_readme_shows_the_synthetic_command_as_it_is(tmp_path: Path) -> None:
+    module, arguments = next(c for c in commands() if c[0] == "dyad.synthetic")
+    given = [re.sub(r"^data/", f"{tmp_path}/", a) for a in arguments]
+    given[given.index("--sessions") + 1] = "2"
+    assert call(module, [*given, "--seconds", "2", "--no-media"]) == 0
+    assert len(processed.load(tmp_path / "talks", "train")) == 1
+
+
+def test_every_command_of_the_makefile_is_one_that_exists() -> None:
+    makefile = (Path(__file__).resolve().parent.parent / "Makefile").read_text(encoding="utf8")
+    for module in re.findall(r"\$\(PY\) ([\w.]+)", makefile):
+        assert importlib.util.find_spec(module) is not None, module
