@@ -20,7 +20,7 @@ from dyad.clock import FPS
 from dyad.config import from_dict
 from dyad.provenance import read_json, sha256_bytes, sha256_file, write_json
 from teacher.qwen_omni import OmniTeacher, load_base
-from teacher.windows import WindowSpec
+from teacher.window_spec import WindowSpec
 
 PROMPT = Path(__file__).parent / "prompt.txt"
 

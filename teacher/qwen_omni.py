@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from teacher import timeline
 from teacher.heads import ReadOut
-from teacher.windows import WindowSpec
+from teacher.window_spec import WindowSpec
 
 LANGUAGE_LORA = r"model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 TOWER_LORA = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dyad.config import parse, run_main
-from teacher.windows import WindowSpec
+from teacher.window_spec import WindowSpec
 
 
 @dataclass(frozen=True, kw_only=True)
