@@ -3,12 +3,13 @@
 ONNX Runtime folds a ReLU into a convolution, and reaches its fast kernels, only with unsigned activations; the signed
 graph runs several times slower there. The values stay the same:
 
-(a) a pair fed by a ReLU becomes unsigned with zero point 0 and 127/255 of the scale: same range, a finer grid;
+(a) a pair fed by a ReLU becomes unsigned with zero point 0 and the same scale: the same grid, which only goes further
+    up (a scale of 127/255 would be finer, but no longer what training saw and TensorRT runs);
 (b) every other activation pair becomes unsigned with zero point 128 and the same scale: the very same grid;
 (c) float biases of quantised layers become int32, scale = input scale x weight scale.
 
-With (a) and (c) off the result equals the canonical graph bit for bit. Each of them moves a sum by less than a step of
-its grid, which the next rounding may turn into a step: engines are compared with torch statistically.
+With (a) and (c) off the result equals the canonical graph bit for bit. (c) moves a sum by less than a step of its grid,
+which the next rounding may turn into a step: engines are compared with torch statistically.
 """
 
 from pathlib import Path
@@ -65,9 +66,8 @@ def _unsigned(graph: _Graph, quantise: Any, unsigned_relu: bool) -> None:
     while before is not None and before.op_type in MOVERS:  # ONNX Runtime moves the pair in front of these
         before = graph.maker.get(before.input[0])
     rectified = unsigned_relu and before is not None and before.op_type in RECTIFIERS
-    new_scale = (scale * np.float32(127 / 255)).astype(np.float32) if rectified else scale
     names = (
-        graph.constant(np.asarray(new_scale, np.float32).reshape(()), "scale"),
+        graph.constant(np.asarray(scale, np.float32).reshape(()), "scale"),
         graph.constant(np.array(0 if rectified else 128, np.uint8), "zero"),
     )
     for node in graph.graph.node:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.engines import Engine, Tensors
+from student.frontend import Frontend, audio_window
 from student.spec import StudentSpec
 
 MEAN_INT8, HIGH_INT8, LARGEST_FLOAT = 0.005, 0.05, 1e-4
@@ -31,18 +32,23 @@ class Parity:
 
 
 def recorded_stream(spec: StudentSpec, steps: int, seed: int = 0) -> list[Tensors]:
-    """A stream with everything in it: a moving pattern, speech-like noise, silence, a face lost, a sound lost."""
+    """A stream as the front end would hand it over: a drawn speaker who talks, laughs and pauses; for a while there is
+    no face, for a while no sound.
+    """
+    from dyad.synthetic.face import FaceArtist
+    from dyad.synthetic.identity import Identity
+    from dyad.synthetic.script import write_script
+    from dyad.synthetic.voice import draw_voice
+
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0 : spec.crop_px, 0 : spec.crop_px] / spec.crop_px
-    x, y, hue = x[:, :, None], y[:, :, None], np.arange(3)
+    script = write_script(max(steps, 30), draw_voice(rng, "formant"), rng)
+    artist, front = FaceArtist(Identity.draw(rng, 224), rng), Frontend(spec)
     out: list[Tensors] = []
     for t in range(steps):
-        wave = 128 + 90 * np.sin(6 * x + 0.11 * t) * np.cos(5 * y + 0.07 * t + hue)
-        frame = np.clip(wave + rng.normal(0, 6, wave.shape), 0, 255).astype(np.uint8)
-        loud = 0.1 * abs(np.sin(0.05 * t)) if (t // 60) % 3 else 0.0
-        audio = (loud * rng.standard_normal(spec.audio_window_samples)).astype(np.float32)
-        present = np.array([t % 97 < 88, loud > 0], np.float32)
-        out.append({"frame_u8": frame, "audio": audio, "present": present})
+        window = audio_window(script.sound, t, spec) * np.float32(t % 150 < 135)
+        seen = front.step(artist.draw(script.speaker_au[t], script.pose[t], t), window)
+        present = seen.present * np.array([t % 97 < 88, 1], np.float32)
+        out.append({"frame_u8": seen.frame, "audio": seen.audio, "present": present})
     return out
 
 

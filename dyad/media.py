@@ -2,8 +2,9 @@
 
 The picture of grid frame t is the latest one presented by (t + 0.5)/30 s: never one from after the frame's end, and
 insensitive to the millisecond rounding of containers. Time zero is the earliest stream start of the container; sound
-that starts late is padded with zeros. No frame is ever assumed to be 1/fps after the last: 25, 29.97, 60 and variable
-rates meet the grid by their time stamps. Source of the faults handled: damaged and odd recordings from the field.
+that starts late or drops out is padded with zeros. No frame is ever assumed to be 1/fps after the last: 25, 29.97, 60
+and variable rates meet the grid by their time stamps. Source of the faults handled: damaged and odd recordings from
+the field.
 """
 
 import math
@@ -23,6 +24,9 @@ from dyad.clock import FPS, SAMPLE_RATE_HZ
 
 Picture = NDArray[np.uint8]
 Sound = NDArray[np.float32]
+
+DROPOUT_S = 0.04
+"""Sound missing for longer than this is silence in its place; less is rounding of time stamps."""
 
 
 class MediaError(ValueError):
@@ -158,10 +162,16 @@ def read_audio(path: Path | str, rate_hz: int = SAMPLE_RATE_HZ) -> Sound:
         stream = next(iter(container.streams.audio), None)
         if stream is None:
             return np.zeros(0, np.float32)
-        late = round((_start_s(stream) - _zero_s(container)) * rate_hz)
+        zero_s, end_s = _zero_s(container), (container.duration or 0) / av.time_base
+        heard_s = max(_start_s(stream) - zero_s, 0.0)
         resampler = av.AudioResampler(format="fltp", rate=rate_hz)
-        blocks: list[Sound] = [np.zeros(max(late, 0), np.float32)]
+        blocks: list[Sound] = [np.zeros(round(heard_s * rate_hz), np.float32)]
         for frame in _sound_frames(container, stream):
+            missing_s = frame.time - zero_s - heard_s if frame.time is not None else 0.0
+            if DROPOUT_S < missing_s < end_s - heard_s:  # else what follows would be heard too early
+                blocks.append(np.zeros(round(missing_s * rate_hz), np.float32))
+                heard_s += missing_s
+            heard_s += frame.samples / frame.sample_rate
             blocks.extend(_mono(f) for f in resampler.resample(frame))
         if len(blocks) > 1:
             blocks.extend(_mono(f) for f in resampler.resample(None))

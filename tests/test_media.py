@@ -108,6 +108,20 @@ def test_sound_that_starts_late_is_placed_by_its_time_stamps(tmp_path: Path) -> 
     assert onset_s(media.read_audio(tmp_path / "a.mkv")) == pytest.approx(2.93, abs=0.005)
 
 
+def test_sound_that_drops_out_is_not_heard_early_afterwards(tmp_path: Path) -> None:
+    samples = (tone(3.0, 2.0) * 32767).astype(np.int16)[None]
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        stream: Any = out.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for i in (*range(0, 16000, 1000), *range(32000, 48000, 1000)):  # the second second was never recorded
+            frame = av.AudioFrame.from_ndarray(samples[:, i : i + 1000], format="s16", layout="mono")
+            frame.rate, frame.pts, frame.time_base = 16000, i, Fraction(1, 16000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    sound = media.read_audio(tmp_path / "a.mkv")
+    assert onset_s(sound) == pytest.approx(2.0, abs=0.005)
+    assert len(sound) == pytest.approx(48000, abs=50)
+
+
 def test_a_tone_written_with_a_clip_is_read_back_at_its_time(tmp_path: Path) -> None:
     pictures = [numbered(i) for i in range(60)]
     media.write_video(tmp_path / "a.mp4", pictures, audio=tone(2.0, 1.0))
