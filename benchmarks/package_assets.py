@@ -93,7 +93,7 @@ def figures(report: dict[str, Any], run: dict[str, Any], chain: dict[str, Any]) 
         lines.append(f"| {title} | {interval(scores['macro_ccc'])} | {interval(scores['macro_skill'])} |")
     bound = report.get("bound")
     if bound:
-        lines.append(f"| attainable by any causal predictor | {bound['ccc']:.2f} | {bound['skill']:.2f} |")
+        lines.append(f"| attainable, on {bound['sessions']} of them | {bound['ccc']:.2f} | {bound['skill']:.2f} |")
     lines += ["", "Engine minus rival, paired over sessions: "]
     for name, gaps in report["differences"].items():
         lines[-1] += f"{name} CCC {interval(gaps['macro_ccc'])}, skill {interval(gaps['macro_skill'])}; "
@@ -157,6 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     picture(video, ROOT / "docs" / "run.png")
     write_json(RESULTS / "evaluation.json", report)
     run = read_json(RESULTS / "run.json")
+    settings = run["run"]["config"]  # the defaults are absolute paths of this machine
+    run["run"]["config"] = {k: v.removeprefix(f"{ROOT}/") if isinstance(v, str) else v for k, v in settings.items()}
+    write_json(RESULTS / "run.json", run)
     manifest = read_json(ASSETS / "engine" / "manifest.json")
     (ASSETS / "MODEL_CARD.md").write_text(card(manifest, report, chain), encoding="utf8")
     text = (ROOT / "README.md").read_text(encoding="utf8")
