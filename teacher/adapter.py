@@ -33,6 +33,7 @@ def prompt_text() -> str:
 def save(folder: Path, teacher: OmniTeacher, contract: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     """Write a teacher; teacher.json comes last, so that a folder with it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "teacher.json").unlink(missing_ok=True)  # a kill between here and the end leaves no half-new teacher
     teacher.thinker.save_pretrained(str(folder / "adapter"))
     heads = {k: v.detach().cpu().contiguous() for k, v in teacher.read_out.state_dict().items()}
     save_file(heads, str(folder / "heads.safetensors"))

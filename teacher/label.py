@@ -30,7 +30,7 @@ class Config:
     hop_frames: int = 150
     """Frames between windows; overlapping windows are blended and tell the uncertainty."""
     passes: int = 1
-    """Passes with dropout on besides the plain one; more tell the uncertainty better."""
+    """Passes in all, the first without dropout, the others with; more tell the uncertainty better."""
     batch: int = 4
     """Windows per forward pass."""
     threads: int = 2
