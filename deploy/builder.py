@@ -13,7 +13,7 @@ from deploy import engines, export, onnx_flavours, parity
 from deploy.build_engine import STAYS_FLOAT
 from deploy.engines import Tensors
 from deploy.engines.tensorrt import is_usable
-from deploy.manifest import Manifest
+from deploy.manifest import FILE, Manifest
 from dyad.provenance import atomic_path, run_card, sha256_file
 from student import checkpoint
 from student.calibration import prepare
@@ -42,6 +42,8 @@ def build(
     source: Path, out: Path, *, target: str, precision: str, steps: int, config: dict[str, Any]
 ) -> dict[str, Any]:
     """Build an engine folder; returns what to tell the user. Raises ValueError when it differs from torch."""
+    if out.is_dir() and any(out.iterdir()) and not (out / FILE).is_file():
+        raise ValueError(f"{out}: is neither empty nor an engine, and would be replaced as a whole; give another --out")
     model = checkpoint.load(source)
     stream = parity.recorded_stream(model.spec, steps)
     if precision == "auto":

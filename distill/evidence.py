@@ -149,9 +149,9 @@ def _predict(
         store = PredictionStore.open(config.predictions, au_names=au_names)
         return {config.split: store}, {"predictions": sha256_file(config.predictions / "store.json")}
     stores = config.out / "predictions"
-    if stores.is_dir():
-        shutil.rmtree(stores)
     wanted = {config.split: scored} | ({"train": train} if train else {})
+    for split in wanted:  # ours alone: OUT/predictions may be a store of somebody else's
+        shutil.rmtree(stores / split, ignore_errors=True)
     if config.engine is not None:
         for split in wanted:
             _run_engine(config, split, stores / split)

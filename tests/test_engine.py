@@ -163,6 +163,13 @@ def test_an_engine_that_differs_from_torch_is_not_shipped(
     assert not (tmp_path / "e").exists()
 
 
+def test_a_folder_that_holds_anything_but_an_engine_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf8")
+    with pytest.raises(ValueError, match="neither empty nor an engine"):
+        builder.build(tmp_path / "none", tmp_path, target="auto", precision="auto", steps=1, config={})
+    assert (tmp_path / "thesis.txt").is_file()
+
+
 def test_a_damaged_engine_file_is_named_before_it_runs(float_engine: Path, tmp_path: Path) -> None:
     import shutil
 
