@@ -13,7 +13,6 @@ import pytest
 
 from dyad.action_units import SEED17
 from dyad.layouts import processed
-from dyad.metrics import agreement
 from dyad.predictions import PredictionStore
 from dyad.soft_labels import SoftLabelStore
 from dyad.synthetic import __main__ as synthetic
@@ -108,10 +107,10 @@ def test_the_readmes_chain_runs_from_raw_recordings_to_a_face(
     assert report["ticks"] + report["missed_ticks"] >= 29
     assert 0 <= report["au_min"] <= report["au_max"] <= 1
     assert (out / "run.mp4").stat().st_size > 10_000
-    store = PredictionStore.open(out / "evaluation" / "predictions", au_names=SEED17.units)
+    store = PredictionStore.open(out / "evaluation" / "predictions" / "val", au_names=SEED17.units)
     said = store.read(store.ids()[0])
     assert said.prob.shape[1:] == (9, 17)
-    assert agreement.ccc(said.prob[:, 0], said.prob[:, 0])[0] == pytest.approx(1.0)
+    assert 0 <= said.prob.min() < said.prob.max() <= 1
     assert "glass to motor" in capsys.readouterr().out
 
 
