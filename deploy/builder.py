@@ -54,7 +54,7 @@ def build(
         _calibrate(model, stream)
     usable = is_usable()
     if target == "tensorrt" and not usable:
-        raise ValueError("TensorRT needs an NVIDIA GPU and: pip install 'rapport[tensorrt]'; use --target onnxruntime")
+        raise ValueError("TensorRT needs an NVIDIA GPU and: uv sync --extra tensorrt; use --target onnxruntime")
     runtime = "tensorrt" if target == "tensorrt" or (target == "auto" and usable) else "onnxruntime"
     report: dict[str, Any] = {}
     if runtime == "onnxruntime" and target == "auto":

@@ -32,6 +32,8 @@ class Trace:
     frames: list[int] = field(default_factory=list)
     prob: list[NDArray[np.float32]] = field(default_factory=list)
     sent: list[NDArray[np.float32]] = field(default_factory=list)
+    moved_at_s: list[float] = field(default_factory=list)
+    """When each row of `sent` was decided, on the loop's clock."""
     joints: list[NDArray[np.float64]] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float] | None] = field(default_factory=list)
     look_ahead_s: list[float] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Loop:
         self._goal = np.zeros(len(spec.au_names), np.float32)
         self._src, self._dst = positions(spec.au_names, SEED17.units)  # robots are told the seventeen, by name
         self._seq = 0
+        self._moved_at_s: float | None = None
 
     def run(self, source: Source) -> Trace:
         """Follow the source to its end."""
@@ -117,7 +120,10 @@ class Loop:
         if prob is not None:
             wanted = self.robot.calibration.intensity(at_look_ahead(prob, self.horizons, ahead_s))
             self._goal = self.smooth.step(wanted, FRAME_S)
-        return self.limiter.step(self._goal, FRAME_S), ahead_s
+        now_s = self.clock.now_s()  # after a late tick the next comes soon: limits hold in seconds, not in ticks
+        dt_s = FRAME_S if self._moved_at_s is None else min(max(now_s - self._moved_at_s, 1e-4), FRAME_S)
+        self._moved_at_s = now_s
+        return self.limiter.step(self._goal, dt_s), ahead_s
 
     def _send(self, au: NDArray[np.float32], packet: Packet, ahead_s: float, found: bool) -> None:
         now_s = self.clock.now_s()
@@ -129,11 +135,12 @@ class Loop:
             target_times_s=np.array([packet.captured_at_s + ahead_s]),
             au=told[None],
             confidence=np.full((1, len(told)), float(found), np.float32),
-            flags=() if found else ("hold",),
+            flags=() if found else ("no_face",),
         )
         self._seq += 1
         sent = self.robot.send(plan, now_s)
         self.trace.sent.append(sent.au[0])
+        self.trace.moved_at_s.append(self._moved_at_s or now_s)
         self.trace.capture_to_send_s.append(now_s - packet.captured_at_s)
         feedback = self.robot.feedback(now_s)
         if feedback is not None:

@@ -24,7 +24,7 @@ class AUPlan:
     confidence: NDArray[np.float32]
     """[H, A] in [0, 1]."""
     flags: tuple[str, ...] = ()
-    """hold: no face, last pose kept; neutral: going home; estop."""
+    """no_face: nobody seen, the student goes on by ear; neutral: going home; estop."""
 
 
 def is_safe(au: NDArray[np.float32]) -> bool:

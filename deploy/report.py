@@ -6,7 +6,6 @@ import numpy as np
 
 from deploy.loop import Loop
 from dyad.action_units import SEED17
-from dyad.clock import FRAME_S
 from dyad.provenance import run_card
 
 
@@ -14,7 +13,8 @@ def summarise(loop: Loop, source: str, config: dict[str, Any]) -> dict[str, Any]
     """The report of a finished run; times in milliseconds, shares in [0, 1]."""
     trace, limits = loop.trace, loop.robot.calibration
     sent = np.array(trace.sent) if trace.sent else np.zeros((1, len(SEED17.units)))
-    speed = np.abs(np.diff(sent, axis=0)) / FRAME_S if len(sent) > 1 else np.zeros((1, 1))
+    passed_s = np.diff(trace.moved_at_s)[:, None]
+    speed = np.abs(np.diff(sent, axis=0)) / passed_s if len(sent) > 1 else np.zeros((1, 1))
     to_send_s = float(np.median(trace.capture_to_send_s)) if trace.capture_to_send_s else 0.0
     return {
         "ticks": len(trace.frames),

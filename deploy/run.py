@@ -77,17 +77,19 @@ def main(argv: list[str] | None = None) -> int:
     shown = config.video and config.robot == "sim"
     for path in [config.save] * shown + ([config.report] if config.report else []):
         path.parent.mkdir(parents=True, exist_ok=True)  # an impossible place is refused before anything moves
-    robot.open()
     clock = MonotonicClock()
-    if live := getattr(robot, "run_live", None):
-        live()
     loop = Loop(engine, robot, clock)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        source.wait_until_ready()
-        loop.run(source)
-    finally:  # whatever happened: the face goes home before the process ends
-        robot.neutral(clock.now_s())
+        robot.open()
+        try:
+            if live := getattr(robot, "run_live", None):
+                live()
+            source.wait_until_ready()
+            loop.run(source)
+        finally:  # whatever happened: the face goes home before the process ends
+            robot.neutral(clock.now_s())
+    finally:
         source.close()
         robot.close()
         signal.signal(signal.SIGTERM, before)

@@ -43,7 +43,7 @@ class Session:
                     f"session {self.id}: {name} of {self.au_names[a]} at frame {t} is {values[t, a]}, "
                     "wanted a value in [0, 1]; prepare the session again"
                 )
-        if round(self.fps) != 30:
+        if abs(self.fps - 30) > 1e-3:
             raise ValueError(
                 f"session {self.id}: annotated at {self.fps:g} frames per second, wanted 30; "
                 "build the dataset with: python -m dyad.prepare"

@@ -70,5 +70,5 @@ def test_a_tensorrt_folder_without_tensorrt_says_what_to_install(folder: Path) -
     if library() is not None:
         pytest.skip("TensorRT is installed here")
     edit(folder, runtime="tensorrt")
-    with pytest.raises(ValueError, match=r"not installed: pip install 'rapport\[tensorrt\]'"):
+    with pytest.raises(ValueError, match="not installed: uv sync --extra tensorrt"):
         engines.load(folder)

@@ -20,7 +20,7 @@ from deploy.engines import Tensors
 from deploy.manifest import Manifest
 from dyad.provenance import atomic_path, sha256_bytes
 
-HINT = "pip install 'rapport[tensorrt]'"
+HINT = "uv sync --extra tensorrt"
 
 
 def library() -> Any:
@@ -76,7 +76,7 @@ class TensorRtEngine:
         try:
             cuda: Any = importlib.import_module("cuda.bindings.runtime")
         except ImportError:
-            raise ValueError(f"{folder}: TensorRT needs CUDA's Python bindings: pip install cuda-python") from None
+            raise ValueError(f"{folder}: TensorRT needs CUDA's Python bindings: uv sync --extra tensorrt") from None
         self._trt, self._cuda, self.manifest = trt, cuda, manifest
         cached = folder / f"student.{_machine_key(trt, cuda, manifest)}.plan"
         runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
@@ -131,12 +131,15 @@ class TensorRtEngine:
         for name in self._names():
             stem = name.removesuffix("_next")
             self._context.set_tensor_address(name, there[stem] if name.endswith("_next") else here[stem])
-        self._context.execute_async_v3(self._stream)
-        logits = np.empty(self._shapes["logits"], np.float32)
+        if not self._context.execute_async_v3(self._stream):
+            raise RuntimeError("TensorRT could not start a step; see its log above")
+        logits = np.full(self._shapes["logits"], np.nan, np.float32)
         self._cuda.cudaMemcpyAsync(
             logits.ctypes.data, here["logits"], logits.nbytes, kinds.cudaMemcpyDeviceToHost, self._stream
         )
-        self._cuda.cudaStreamSynchronize(self._stream)
+        fault = self._cuda.cudaStreamSynchronize(self._stream)[0]
+        if int(fault) != 0:  # what a failed copy leaves is NaN, and the loop would refuse it; say why
+            raise RuntimeError(f"CUDA failed during a step: {fault}")
         self._turn = 1 - self._turn
         return logits, state
 
