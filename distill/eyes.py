@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from tqdm import tqdm
 
 from distill import augment, losses
 from distill.augment import AugmentConfig
@@ -28,12 +29,16 @@ def draw_frames(
     while len(pictures) < count:
         session = sessions[int(rng.integers(len(sessions)))]
         t = int(rng.integers(session.n_frames))
-        if session.speaker_au is None or session.front.present[t, 0] < 0.5:
+        if session.speaker_au is None or t >= len(session.speaker_au) or session.front.present[t, 0] < 0.5:
             continue
         picture = np.asarray(session.front.frames[t : t + 1])
         pictures.append(augment.light(augment.move_picture(picture, rng, config), rng, config)[0])
-        units.append(session.speaker_au[min(t, len(session.speaker_au) - 1)])
+        units.append(session.speaker_au[t])
     return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(units))
+
+
+def _shows_a_face(session: TrainingSession, known_frames: int) -> bool:
+    return bool(session.front.present[: min(session.n_frames, known_frames), 0].any())
 
 
 def open_eyes(
@@ -48,14 +53,14 @@ def open_eyes(
     seed: int = 0,
 ) -> float | None:
     """Train `vision` and `head` in place; returns the last loss, None when no session knows its speaker's units."""
-    known = [s for s in sessions if s.speaker_au is not None and s.front.present[:, 0].any()]
+    known = [s for s in sessions if s.speaker_au is not None and _shows_a_face(s, len(s.speaker_au))]
     if not known or steps == 0:
         return None
     parameters = [*vision.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     smoothed = float("nan")
-    for step in range(steps):
+    for step in tqdm(range(steps), unit="step", desc="eyes", mininterval=2.0):
         pictures, units = draw_frames(known, batch, np.random.default_rng([seed, 3, step]), config)
         loss = losses.cross_entropy(head(torch.relu(vision(pictures))), units)
         if not torch.isfinite(loss):

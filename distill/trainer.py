@@ -220,9 +220,15 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "layout": layout_of(self.model),
             "spec": self.spec.to_dict(),
+            "config": self._settings(),
         }
         with atomic_path(self.config.out / "resume.pt") as part:
             torch.save(content, part)
+
+    def _settings(self) -> dict[str, Any]:
+        """What a run must keep when it goes on: all but where it writes and how many cores it takes."""
+        aside = ("out", "threads", "workers")
+        return {k: v for k, v in configuration.as_dict(self.config).items() if k not in aside}
 
     def _resume(self) -> bool:
         """Go on from the last resume point; whether there was one."""
@@ -232,6 +238,9 @@ class Trainer:
         content: dict[str, Any] = torch.load(path, weights_only=True)
         if content["spec"] != self.spec.to_dict():
             raise ValueError(f"{path}: was begun with another student; give another --out or remove the folder")
+        differing = [k for k, v in self._settings().items() if content["config"].get(k) != v]
+        if differing:
+            raise ValueError(f"{path}: was begun with another {', '.join(differing)}; give another --out or remove it")
         self.step = content["step"]
         for model in (self.model, self.averaged):
             rebuild(model, content["layout"])
@@ -240,6 +249,11 @@ class Trainer:
         self.speaker_head.load_state_dict(content["speaker_head"])
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(content["optimizer"])
+        log = self.config.out / "metrics.jsonl"  # steps after the resume point are done, and told, again
+        if log.is_file():
+            lines = log.read_text(encoding="utf8").splitlines()[: self.step]
+            with atomic_path(log) as part:
+                part.write_text("".join(line + "\n" for line in lines), encoding="utf8")
         print(f"going on at step {self.step} of {self.total_steps}")
         return True
 

@@ -236,9 +236,15 @@ class Tuner:
                     "history": self.history,
                     "weights": [p.detach().cpu() for p in self.teacher.trainable()],
                     "optimizer": self.optimizer.state_dict(),
+                    "config": self._settings(),
                 },
                 part,
             )
+
+    def _settings(self) -> dict[str, Any]:
+        """What a run must keep when it goes on: all but where it writes, how long, and how many cores it takes."""
+        aside = ("out", "threads", "patience", "steps")
+        return {k: v for k, v in configuration.as_dict(self.config).items() if k not in aside}
 
     def _resume(self) -> None:
         path = self.config.out / "resume.pt"
@@ -251,6 +257,9 @@ class Tuner:
         with torch.no_grad():
             for parameter, kept in zip(mine, content["weights"], strict=True):
                 parameter.copy_(kept)
+        differing = [k for k, v in self._settings().items() if content["config"].get(k) != v]
+        if differing:
+            raise ValueError(f"{path}: was begun with another {', '.join(differing)}; give another --out or remove it")
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.best = content["step"], content["best"]
         self.waited, self.history = content["waited"], content["history"]

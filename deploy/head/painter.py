@@ -3,7 +3,6 @@
 A painter of our own, so that a picture needs no graphics card and is the same everywhere. Pictures [H, W, 3] RGB.
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,21 +96,11 @@ class HeadPainter:
         pen.line(low, mix(INK, SHADOW, 0.5), 0.018)
 
     def _iris(self, pen: Pen, centre: tuple[float, float], opening: NDArray[np.float64]) -> None:
-        edge = pen.place(opening)
-        low = np.maximum(np.floor(edge.min(axis=0)).astype(int) - 1, 0)
-        high = np.ceil(edge.max(axis=0)).astype(int) + 2
-        region = pen.picture[low[1] : high[1], low[0] : high[0]]
-        if region.size == 0:
-            return
-        sheet = pen.on(region.copy(), low)
-        sheet.blob(centre, (0.135, 0.135), darker(IRIS, 0.45))
-        sheet.blob(centre, (0.118, 0.118), IRIS)
-        sheet.blob(centre, (0.062, 0.062), (14, 18, 26))
-        sheet.blob((centre[0] + 0.045, centre[1] - 0.05), (0.03, 0.03), (255, 255, 255))
-        mask = np.zeros(region.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [np.round((edge - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        alpha = mask[:, :, None].astype(np.float32) / 255
-        region[:] = (region * (1 - alpha) + sheet.picture * alpha).astype(np.uint8)
+        with pen.inside(opening) as sheet:
+            sheet.blob(centre, (0.135, 0.135), darker(IRIS, 0.45))
+            sheet.blob(centre, (0.118, 0.118), IRIS)
+            sheet.blob(centre, (0.062, 0.062), (14, 18, 26))
+            sheet.blob((centre[0] + 0.045, centre[1] - 0.05), (0.03, 0.03), (255, 255, 255))
 
     def _brow(self, pen: Pen, side: int, name: str, q: dict[str, float]) -> None:
         inner = q[f"brow_inner_{name}"] / UNIT_M

@@ -5,7 +5,6 @@ that it moves in FACS and leaves the folds that it leaves; nothing encodes a uni
 Shapes: pictures [H, W, 3] RGB.
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -140,20 +139,10 @@ class FaceArtist:
 
     def _iris(self, pen: Pen, centre: tuple[float, float], opening: NDArray[np.float64]) -> None:
         """Iris, pupil and glint, clipped to the opening of the lids."""
-        edge = pen.place(opening)
-        low = np.maximum(np.floor(edge.min(axis=0)).astype(int) - 1, 0)
-        high = np.ceil(edge.max(axis=0)).astype(int) + 2
-        region = pen.picture[low[1] : high[1], low[0] : high[0]]
-        if region.size == 0:
-            return
-        sheet = pen.on(region.copy(), low)
-        sheet.blob(centre, (0.098, 0.098), self.who.iris)
-        sheet.blob(centre, (0.05, 0.05), (18, 14, 14))
-        sheet.blob((centre[0] + 0.03, centre[1] - 0.035), (0.02, 0.02), (250, 250, 250))
-        mask = np.zeros(region.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [np.round((edge - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        alpha = mask[:, :, None].astype(np.float32) / 255
-        region[:] = (region * (1 - alpha) + sheet.picture * alpha).astype(np.uint8)
+        with pen.inside(opening) as sheet:
+            sheet.blob(centre, (0.098, 0.098), self.who.iris)
+            sheet.blob(centre, (0.05, 0.05), (18, 14, 14))
+            sheet.blob((centre[0] + 0.03, centre[1] - 0.035), (0.02, 0.02), (250, 250, 250))
 
     def _lids(self, pen: Pen, au: Au, side: int, x0: float, y0: float, r: float) -> None:
         """What the lid tightener and the cheek raiser leave around the eye."""

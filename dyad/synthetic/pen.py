@@ -3,7 +3,8 @@
 Face coordinates: x to the viewer's right, y down, in half face widths; depth follows from an ellipsoid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import cv2
@@ -42,12 +43,23 @@ class Pen:
         self.picture, self._centre, self.unit_px = picture, np.array(centre_px), unit_px
         self._turn = np.eye(3)
 
-    def on(self, picture: NDArray[np.uint8], origin_px: NDArray[np.int64]) -> "Pen":
-        """The same head on another sheet, whose corner lies at `origin_px` of this one."""
-        x, y = self._centre - origin_px
-        other = Pen(picture, (float(x), float(y)), self.unit_px)
-        other._turn = self._turn
-        return other
+    @contextmanager
+    def inside(self, outline: Points) -> Generator["Pen"]:
+        """A pen for the same head whose ink shows only inside `outline` [N, 2]."""
+        edge = self.place(outline)
+        low = np.maximum(np.floor(edge.min(axis=0)).astype(int) - 1, 0)
+        high = np.ceil(edge.max(axis=0)).astype(int) + 2
+        region = self.picture[low[1] : high[1], low[0] : high[0]]
+        x, y = self._centre - low
+        sheet = Pen(region.copy(), (float(x), float(y)), self.unit_px)
+        sheet._turn = self._turn
+        yield sheet
+        if region.size == 0:
+            return
+        mask = np.zeros(region.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [np.round((edge - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        alpha = mask[:, :, None].astype(np.float32) / 255
+        region[:] = (region * (1 - alpha) + sheet.picture * alpha).astype(np.uint8)
 
     def pose(self, yaw: float, pitch: float, roll: float) -> None:
         """Turn the head, radians."""
