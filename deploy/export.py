@@ -27,11 +27,10 @@ class Step(nn.Module):
         self.model = model
 
     def forward(self, frame_u8: Tensor, audio: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """One frame; the time axis is added here and taken away again."""
+        """One frame, one row."""
         packed = type(self.model.init_state(1))(*state)
-        pixels = frame_u8.to(torch.float32)  # first of all: TensorRT lets nothing but a cast touch a uint8 input
-        logits, new = self.model(pixels[:, None], audio[:, None], present[:, None], packed)
-        return (logits[0, 0], *new)
+        logits, new = self.model.advance(self.model.vision(frame_u8), audio, present, packed)
+        return (logits[0], *new)
 
 
 def export(model: Student, path: Path) -> None:

@@ -6,7 +6,8 @@ graph runs several times slower there. The values stay the same:
 (a) a pair fed by a ReLU becomes unsigned with zero point 0 and the same scale: the same grid, which only goes further
     up (a scale of 127/255 would be finer, but no longer what training saw and TensorRT runs);
 (b) every other activation pair becomes unsigned with zero point 128 and the same scale: the very same grid;
-(c) float biases of quantised layers become int32, scale = input scale x weight scale.
+(c) float biases of quantised layers become int32, scale = input scale x weight scale;
+(d) weights are stored as INT8, and the pixels are read as the bytes that they are (`onnx_stem`).
 
 With (a) and (c) off the result equals the canonical graph bit for bit. (c) moves a sum by less than a step of its grid,
 which the next rounding may turn into a step: engines are compared with torch statistically.
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from deploy import onnx_stem
 
 RECTIFIERS = ("Relu", "Clip", "Sigmoid")
 MOVERS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
@@ -57,6 +60,8 @@ def to_cpu(canonical: Path, target: Path, *, unsigned_relu: bool = True, integer
             _integer_bias(graph, node)
     del model.graph.value_info[:]
     target.write_bytes(model.SerializeToString())
+    fuse_weights(target)
+    onnx_stem.take_bytes(target)
 
 
 def _unsigned(graph: _Graph, quantise: Any, unsigned_relu: bool) -> None:

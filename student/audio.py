@@ -50,23 +50,25 @@ class LogMel(nn.Module):
 
     basis: Tensor
     filters: Tensor
+    columns: Tensor
 
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.register_buffer("basis", torch.from_numpy(fourier_basis()), persistent=False)
+        columns = torch.tensor(STARTS)[:, None] + torch.arange(WINDOW_SAMPLES)
+        self.register_buffer("columns", columns.flatten(), persistent=False)
         self.register_buffer("filters", torch.from_numpy(mel_filters(bands)), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """[N, 800] → [N, 4 * M]."""
-        columns = torch.stack([audio[:, s : s + WINDOW_SAMPLES] for s in STARTS], dim=1)
-        spectrum = columns.reshape(-1, WINDOW_SAMPLES) @ self.basis
+        spectrum = torch.index_select(audio, 1, self.columns).reshape(-1, WINDOW_SAMPLES) @ self.basis
         real, imaginary = spectrum[:, : FFT // 2 + 1], spectrum[:, FFT // 2 + 1 :]
         power = (real * real + imaginary * imaginary) @ self.filters
         return (torch.log(power + 1e-5) / 4.0).reshape(audio.shape[0], -1)
 
 
 class Audio(nn.Module):
-    """Sound of the frame → vector, with a short causal memory [B, D, K-1]."""
+    """Sound of the frame → vector, with a short causal memory [B, K-1, D]."""
 
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()
@@ -79,5 +81,5 @@ class Audio(nn.Module):
     def forward(self, audio: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """[B*T, 800] → [B*T, D] and the next memory."""
         x = self.act(self.project(self.mel(audio)))
-        inner, memory = self.conv(x.reshape(memory.shape[0], -1, x.shape[1]).transpose(1, 2), memory)
-        return self.mix(self.act(inner.transpose(1, 2).reshape(-1, x.shape[1]))) + x, memory
+        inner, memory = self.conv(x, memory)
+        return self.mix(self.act(inner)) + x, memory

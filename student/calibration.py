@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from student.model import Student
-from student.quantization import ActivationQuantizer, QuantConv2d, QuantLinear, eligible, quantize
+from student.quantization import ActivationQuantizer, QuantConv2d, QuantLinear, eligible, quantize, weight_scale
+from student.vision import PIXEL_STEP
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 """frame_u8 [B, T, h, w, 3], audio [B, T, 800], present [B, T, 2]."""
@@ -25,6 +26,7 @@ def prepare(model: Student, batches: Iterable[Inputs]) -> Student:
     equalise(model.vision, frame)
     quantize(model, plan(model, batches[0]))
     calibrate(model, batches)
+    snap_biases(model)
     return model
 
 
@@ -142,6 +144,38 @@ def calibrate(model: Student, batches: Iterable[Inputs]) -> None:
         model(frames, audio, present, model.init_state(frames.shape[0]))
     for watcher in watchers:
         watcher.watching = False
+    stem = next((m for m in model.vision.modules() if isinstance(m, QuantConv2d)), None)
+    if stem is not None and isinstance(stem.input_quantizer, ActivationQuantizer):
+        stem.input_quantizer.scale.fill_(PIXEL_STEP)  # the grid of the pixels themselves: nothing is rounded
+
+
+@torch.no_grad()
+def snap_biases(model: Student) -> int:
+    """Round every bias of a quantised layer to the grid of its INT32 sums, in place; returns how many layers.
+
+    The CPU kernels add an INT32 bias in steps of input scale x weight scale. A bias that lies on that grid already is
+    the same number in torch, in the signed graph and on the CPU; else a few sums in a hundred round the other way.
+    """
+    if not count_quantised(model):
+        return 0
+    spec, where = model.spec, next(model.parameters()).device
+    frame = torch.zeros(1, 1, spec.crop_px, spec.crop_px, 3, dtype=torch.uint8, device=where)
+    sound = torch.zeros(1, 1, spec.audio_window_samples, device=where)
+    kinds = (QuantConv2d, QuantLinear, ActivationQuantizer)
+    state, present = model.init_state(1), torch.ones(1, 1, 2, device=where)
+    model.eval()
+    scale_of: dict[int, Tensor] = {}
+    snapped = 0
+    for _, module, source, output in _trace(model, lambda: model(frame, sound, present, state), kinds):
+        if isinstance(module, ActivationQuantizer):
+            scale_of[id(output)] = module.scale
+        elif isinstance(module, QuantConv2d | QuantLinear) and module.bias is not None:
+            own = module.input_quantizer
+            scale = own.scale if isinstance(own, ActivationQuantizer) else scale_of[id(source)]
+            step = scale * weight_scale(module.weight)
+            module.bias.copy_(torch.round(module.bias / step) * step)
+            snapped += 1
+    return snapped
 
 
 def count_quantised(model: nn.Module) -> int:

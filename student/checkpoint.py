@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dyad.provenance import atomic_path, read_json, sha256_file, write_json
+from student.calibration import snap_biases
 from student.model import Student
 from student.quantization import layout_of, quantize
 from student.spec import StudentSpec
@@ -54,6 +55,7 @@ def load(folder: Path | str) -> Student:
     if odd:
         raise ValueError(f"{weights}: does not fit spec.json; differing: {', '.join(odd[:3])}")
     model.load_state_dict(tensors)
+    snap_biases(model)  # what training moved off the grid of the integer sums: torch then says what the engines say
     return model.eval()
 
 

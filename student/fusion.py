@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from student.spec import StudentSpec
-from student.streaming import WindowedAttention
+from student.streaming import attend, attention_bias, by_head
 
 FUSION_WINDOW = 16
 """Frames of sound that a picture may attend to in `cross_attention`."""
@@ -27,9 +27,9 @@ class Missing(nn.Module):
         super().__init__()
         self.vector = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """`x` [N, D] where `present` [N, 1] is 1, the learned vector where it is 0."""
-        return torch.where(present > 0.5, x, self.vector.expand_as(x))
+    def forward(self, x: Tensor, here: Tensor) -> Tensor:
+        """`x` [N, D] where `here` [N, 1] is true, the learned vector where it is not."""
+        return torch.where(here, x, self.vector)
 
 
 class Concat(nn.Module):
@@ -56,21 +56,26 @@ class CrossAttention(nn.Module):
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()
         self.window = min(FUSION_WINDOW, spec.window_frames)
-        self.width = spec.d_model
-        self.attention = WindowedAttention(spec.d_model, spec.heads, self.window)
+        self.heads, self.width = spec.heads, spec.d_model
+        self.query, self.key_value = nn.Linear(self.width, self.width), nn.Linear(self.width, 2 * self.width)
+        self.out = nn.Linear(self.width, self.width)
         self.mix = nn.Linear(2 * spec.d_model, spec.d_model)
 
     def memory_shapes(self) -> dict[str, tuple[int, ...]]:
         """Keys and values of the sounds remembered."""
-        return {f"fusion_{n}": (self.window - 1, self.width) for n in ("key", "value")}
+        shape = (self.heads, self.window - 1, self.width // self.heads)
+        return {f"fusion_{n}": shape for n in ("key", "value")}
 
     def forward(
         self, sight: Tensor, sound: Tensor, memory: list[Tensor], filled: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """[N, D] and [N, D] → [N, D] and the next memory."""
-        recent = filled[:, filled.shape[1] - (self.window - 1) :]
-        heard, key, value = self.attention(sight, sound, memory[0], memory[1], recent)
-        return self.mix(torch.cat([sight + heard, sound], dim=1)), [key, value]
+        batch = filled.shape[0]
+        bias = attention_bias(self.heads, self.window, sight.shape[0] // batch, filled)
+        query = by_head(self.query(sight), batch, self.heads)
+        new_key, new_value = by_head(self.key_value(sound), batch, 2 * self.heads).chunk(2, dim=1)
+        heard, key, value = attend(query, new_key, new_value, memory[0], memory[1], bias)
+        return self.mix(torch.cat([sight + self.out(heard), sound], dim=1)), [key, value]
 
 
 class JointTransformer(nn.Module):

@@ -21,7 +21,7 @@ from student.audio import Audio
 from student.fusion import Missing, build_fusion
 from student.heads import Heads
 from student.spec import StudentSpec
-from student.streaming import TemporalLayer
+from student.streaming import TemporalLayer, attention_bias
 from student.vision import Vision
 
 
@@ -41,24 +41,22 @@ class Student(nn.Module):
         self.no_sight, self.no_sound = Missing(spec.d_model), Missing(spec.d_model)
         self.fusion = build_fusion(spec)
         self.layers = nn.ModuleList(
-            TemporalLayer(spec.d_model, spec.heads, spec.window_frames, spec.conv_kernel, spec.ffn, spec.dropout)
-            for _ in range(spec.layers)
+            TemporalLayer(spec.d_model, spec.conv_kernel, spec.ffn, spec.dropout) for _ in range(spec.layers)
         )
         self.heads = Heads(spec)
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name → shape of every state tensor, without the batch axis."""
         spec = self.spec
-        remembered = spec.window_frames - 1
+        remembered, conv = spec.window_frames - 1, (spec.conv_kernel - 1, spec.d_model)
+        keys = (spec.heads, remembered, spec.d_model // spec.heads)
         shapes: dict[str, tuple[int, ...]] = {
             "filled": (remembered,),
-            "sound": (spec.d_model, spec.conv_kernel - 1),
+            "sound": conv,
             **self.fusion.memory_shapes(),
         }
         for i in range(spec.layers):
-            shapes[f"conv{i}"] = (spec.d_model, spec.conv_kernel - 1)
-            shapes[f"key{i}"] = (remembered, spec.d_model)
-            shapes[f"value{i}"] = (remembered, spec.d_model)
+            shapes |= {f"conv{i}": conv, f"key{i}": keys, f"value{i}": keys}
         return shapes
 
     def init_state(self, batch: int) -> Any:
@@ -89,19 +87,30 @@ class Student(nn.Module):
     def from_features(self, seen: Tensor, audio: Tensor, present: Tensor, state: Any) -> tuple[Tensor, Any]:
         """As `forward`, from visual features [B, T, D]; training uses it to attach a head of its own to them."""
         batch, frames = seen.shape[:2]
+        logits, state = self.advance(seen.flatten(0, 1), audio.flatten(0, 1), present.flatten(0, 1), state)
+        return logits.reshape(batch, frames, *self.heads.shape), state
+
+    def advance(self, seen: Tensor, audio: Tensor, present: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The arithmetic, on flat rows: features [B*T, D], sound [B*T, 800], flags [B*T, 2] → log-odds [B*T, H, A, 2].
+
+        B is the state's. Rows keep every product two-dimensional, which is what exports to the leanest step.
+        """
+        frames = seen.shape[0] // state.filled.shape[0]
+        here = present > 0.5
         # An absent sound becomes silence before the ears: it could come back through their memory of earlier frames.
-        audio = torch.where(present[..., 1:] > 0.5, audio, torch.zeros_like(audio))
+        audio = torch.where(here[:, 1:], audio, audio.new_zeros(()))
         memory: dict[str, Tensor] = state._asdict()
-        heard, memory["sound"] = self.audio(audio.flatten(0, 1), memory["sound"])
-        flags = present.reshape(-1, 2)
-        sight = self.no_sight(seen.flatten(0, 1), flags[:, :1])
-        sound = self.no_sound(heard, flags[:, 1:])
+        heard, memory["sound"] = self.audio(audio, memory["sound"])
+        sight = self.no_sight(seen, here[:, :1])
+        sound = self.no_sound(heard, here[:, 1:])
         names = list(self.fusion.memory_shapes())
         x, fused = self.fusion(sight, sound, [memory[n] for n in names], state.filled)
         memory.update(zip(names, fused, strict=True))
+        bias = attention_bias(self.spec.heads, self.spec.window_frames, frames, state.filled)
         for i, layer in enumerate(self.layers):
             slots = (f"conv{i}", f"key{i}", f"value{i}")
-            x, *new = layer(x, *(memory[s] for s in slots), state.filled)
+            x, *new = layer(x, *(memory[s] for s in slots), bias)
             memory.update(zip(slots, new, strict=True))
-        memory["filled"] = torch.cat([state.filled, state.filled.new_ones(batch, frames)], dim=1)[:, frames:]
-        return self.heads(x).reshape(batch, frames, *self.heads.shape), type(state)(**memory)
+        filled = state.filled
+        memory["filled"] = torch.cat([filled, filled.new_ones(filled.shape[0], frames)], dim=1)[:, frames:]
+        return self.heads(x), type(state)(**memory)

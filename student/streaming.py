@@ -19,20 +19,28 @@ MASKED = -1e4
 
 
 class CausalConv(nn.Module):
-    """Depth-wise convolution over time that sees the last K frames.
+    """Depth-wise convolution over time that sees the last K frames: one weight per tap and channel.
 
-    Memory [B, D, K-1]: the inputs of the last K-1 frames, zeros at the start of a stream.
+    Memory [B, K-1, D]: the inputs of the last K-1 frames, zeros at the start of a stream.
     """
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
         self.kernel = kernel
-        self.conv = nn.Conv1d(width, width, kernel, groups=width)
+        self.taps = nn.Parameter(torch.empty(kernel, width).uniform_(-1, 1) / math.sqrt(kernel))
+        self.bias = nn.Parameter(torch.empty(width).uniform_(-1, 1) / math.sqrt(kernel))
 
-    def forward(self, x_BDT: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, D, T] → [B, D, T] and the next memory."""
-        seen = torch.cat([memory, x_BDT], dim=2)
-        return self.conv(seen), seen[:, :, seen.shape[2] - (self.kernel - 1) :]
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """[B*T, D] → [B*T, D] and the next memory."""
+        batch, width = memory.shape[0], x.shape[1]
+        if (
+            x.shape[0] == batch
+        ):  # one frame needs no sliding: a product and a sum, where a Conv node costs ten times more
+            seen = torch.cat([memory, x[:, None]], dim=1)
+            return (seen * self.taps).sum(dim=1) + self.bias, seen[:, 1:]
+        seen = torch.cat([memory, x.reshape(batch, -1, width)], dim=1)
+        y = F.conv1d(seen.transpose(1, 2), self.taps.T[:, None], self.bias, groups=width)
+        return y.transpose(1, 2).reshape(-1, width), seen[:, seen.shape[1] - (self.kernel - 1) :]
 
 
 def alibi_slopes(heads: int) -> Tensor:
@@ -51,42 +59,39 @@ def window_bias(heads: int, frames: int, window: int) -> Tensor:
     return bias.masked_fill((age < 0) | (age >= window), MASKED)
 
 
-class WindowedAttention(nn.Module):
-    """Attention over the last W frames.
+def attention_bias(heads: int, window: int, frames: int, filled: Tensor) -> Tensor:
+    """What is added to the scores, [B, N, T, W-1+T]: age, and MASKED where nothing is remembered yet.
 
-    Memory: key and value [B, W-1, D] of the last W-1 frames; `filled` [B, W-1] tells which of them hold a frame.
+    `filled` [B, ≥ W-1] tells which remembered slots hold a frame, the latest last.
     """
+    recent = filled[:, filled.shape[1] - (window - 1) :]
+    seen = torch.cat([recent, filled.new_ones(filled.shape[0], frames)], dim=1)
+    return window_bias(heads, frames, window).to(filled) + ((seen - 1) * -MASKED)[:, None, None, :]
 
-    def __init__(self, width: int, heads: int, window: int) -> None:
-        super().__init__()
-        self.heads, self.window = heads, window
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
 
-    def forward(
-        self, x: Tensor, source: Tensor, key: Tensor, value: Tensor, filled: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries from `x` [B*T, D], keys and values from `source` [B*T, D] → [B*T, D], next key, next value."""
-        batch, frames = filled.shape[0], x.shape[0] // filled.shape[0]
-        keys = torch.cat([key, self.key(source).reshape(batch, frames, -1)], dim=1)
-        values = torch.cat([value, self.value(source).reshape(batch, frames, -1)], dim=1)
-        seen = torch.cat([filled, filled.new_ones(batch, frames)], dim=1)
-        bias = window_bias(self.heads, frames, self.window).to(x) + (seen[:, None, None, :] - 1) * -MASKED
-        mixed = self._attend(self.query(x).reshape(batch, frames, -1), keys, values, bias)
-        return self.out(mixed), keys[:, frames:], values[:, frames:]
+def by_head(z: Tensor, batch: int, heads: int) -> Tensor:
+    """[B*T, N*E] → [B, N, T, E]; for one frame that is a mere reshape."""
+    frames, width = z.shape[0] // batch, z.shape[1] // heads
+    if frames == 1:
+        return z.reshape(batch, heads, 1, width)
+    return z.reshape(batch, frames, heads, width).transpose(1, 2)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """[B, T, D] on [B, S, D] with bias [B, N, T, S] → [B*T, D]; written out, so that it exports to products."""
-        query, keys, values = (self._split(z) for z in (query, keys, values))
-        scores = query @ keys.transpose(-1, -2) / math.sqrt(query.shape[-1]) + bias
-        mixed = F.softmax(scores, dim=-1) @ values
-        return mixed.transpose(1, 2).reshape(-1, self.out.in_features)
 
-    def _split(self, z_BTD: Tensor) -> Tensor:
-        batch, frames, width = z_BTD.shape
-        return z_BTD.reshape(batch, frames, self.heads, width // self.heads).transpose(1, 2)
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, old_key: Tensor, old_value: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention of T new frames on themselves and the last W-1, written out so that it exports to plain products.
+
+    `query`, `key` and `value` of the new frames [B, N, T, E], `old_key` and `old_value` [B, N, W-1, E] of those
+    remembered, `bias` from `attention_bias` → [B*T, N*E], next old key, next old value.
+    """
+    batch, _, frames, width = query.shape
+    keys, values = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
+    scores = query @ keys.transpose(-1, -2) / math.sqrt(width) + bias
+    mixed = F.softmax(scores, dim=-1) @ values
+    if frames > 1:
+        mixed = mixed.transpose(1, 2)
+    return mixed.reshape(batch * frames, -1), keys[:, :, frames:], values[:, :, frames:]
 
 
 class TemporalLayer(nn.Module):
@@ -95,26 +100,25 @@ class TemporalLayer(nn.Module):
     LayerNorm looks at one frame alone: nothing of a later frame can enter through normalisation.
     """
 
-    def __init__(self, width: int, heads: int, window: int, kernel: int, ffn: int, dropout: float) -> None:
+    def __init__(self, width: int, kernel: int, ffn: int, dropout: float) -> None:
         super().__init__()
         self.norm_conv, self.norm_attention, self.norm_ffn = (nn.LayerNorm(width) for _ in range(3))
         self.conv = CausalConv(width, kernel)
         self.mix = nn.Linear(width, width)
-        self.attention = WindowedAttention(width, heads, window)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, ffn), nn.Linear(ffn, width)
         self.act = nn.ReLU()
         self.drop = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, conv: Tensor, key: Tensor, value: Tensor, filled: Tensor
+        self, x: Tensor, conv: Tensor, key: Tensor, value: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """[B*T, D] → [B*T, D] and the next memories of convolution, keys and values."""
-        batch, width = filled.shape[0], x.shape[1]
-        inner = self.norm_conv(x).reshape(batch, -1, width).transpose(1, 2)
-        inner, conv = self.conv(inner, conv)
-        x = x + self.drop(self.mix(self.act(inner.transpose(1, 2).reshape(-1, width))))
-        inner = self.norm_attention(x)
-        inner, key, value = self.attention(inner, inner, key, value, filled)
-        x = x + self.drop(inner)
+        inner, conv = self.conv(self.norm_conv(x), conv)
+        x = x + self.drop(self.mix(self.act(inner)))
+        new = by_head(self.qkv(self.norm_attention(x)), key.shape[0], 3 * key.shape[1])
+        query, new_key, new_value = new.chunk(3, dim=1)
+        inner, key, value = attend(query, new_key, new_value, key, value, bias)
+        x = x + self.drop(self.out(inner))
         x = x + self.drop(self.down(self.act(self.up(self.norm_ffn(x)))))
         return x, conv, key, value

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from student.spec import StudentSpec
 
+PIXEL_STEP = 1 / 128
+"""Pixels become (x - 128) / 128: the 256 values of a byte are the 256 values of signed INT8 at this scale, exactly."""
+
 
 def build_backbone(name: str, stride: int) -> tuple[nn.Module, int]:
     """A timm feature extractor with features at `stride` only, and their channel count.
@@ -119,7 +122,8 @@ class Vision(nn.Module):
 
     def forward(self, frame_u8: Tensor) -> Tensor:
         """Pixels [N, h, w, 3] uint8 → [N, D]; (x - 128)/128 happens here, in the graph."""
-        x = (frame_u8.to(torch.float32) - 128.0) / 128.0
+        x = frame_u8.to(torch.float32)  # first of all: TensorRT lets nothing but a cast touch a uint8 input
+        x = (x - 128.0) * PIXEL_STEP
         x = self.backbone(x.permute(0, 3, 1, 2))[0]
         return self.project(self.act(self.reduce(x)).flatten(1))
 

@@ -1,11 +1,13 @@
 """Where INT8 begins and ends: what the plan quantises, that sums are covered, and that fixed scales clip and round."""
 
+import copy
+
 import pytest
 import torch
 
 from student import calibration
 from student.model import Student
-from student.quantization import ActivationQuantizer, layout_of, quantize
+from student.quantization import ActivationQuantizer, QuantConv2d, QuantLinear, layout_of, quantize, weight_scale
 from student.spec import StudentSpec
 
 SPEC = StudentSpec(
@@ -75,7 +77,11 @@ def test_a_tensor_quantised_by_its_maker_is_not_quantised_again_by_its_user(quan
 def test_every_activation_scale_covers_the_largest_value_seen(parent: Student, quantised: Student) -> None:
     scales = [m.scale for m in quantised.modules() if isinstance(m, ActivationQuantizer)]
     assert all(torch.isfinite(s) and s > 0 for s in scales)
-    assert quantised.vision.backbone.conv_stem.input_quantizer.scale * 127 == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_256_values_of_a_pixel_pass_the_quantised_input_unrounded(quantised: Student) -> None:
+    pixels = (torch.arange(256.0) - 128) / 128
+    assert torch.equal(quantised.vision.backbone.conv_stem.input_quantizer(pixels), pixels)
 
 
 def test_int8_stays_close_to_its_float_parent(parent: Student, quantised: Student) -> None:
@@ -109,3 +115,23 @@ def test_a_quantised_stream_cut_anywhere_equals_the_whole(quantised: Student) ->
 def test_a_layout_of_another_student_is_refused_by_the_layer_it_names(parent: Student) -> None:
     with pytest.raises(ValueError, match=r"quant.json names vision.no_such_layer"):
         quantize(Student(SPEC), {"vision.no_such_layer": {"input": True, "output": False}})
+
+
+def test_snapped_biases_lie_on_the_grid_of_their_sums_and_stay_where_they_were(quantised: Student) -> None:
+    model = copy.deepcopy(quantised)
+    before = {n: p.clone() for n, p in model.named_parameters() if n.endswith("bias")}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, QuantConv2d | QuantLinear)}
+    assert calibration.snap_biases(model) == len(layers)
+    again = {n: p.clone() for n, p in model.named_parameters()}
+    calibration.snap_biases(model)
+    for name, layer in layers.items():
+        step = weight_scale(layer.weight) * layer.input_quantizer.scale if layer_has_scale(layer) else None
+        if step is not None:
+            moved = (layer.bias - before[f"{name}.bias"]).abs()
+            assert bool((moved <= 0.51 * step).all()), name
+            torch.testing.assert_close(layer.bias / step, torch.round(layer.bias / step), atol=1e-2, rtol=0)
+    assert all(torch.equal(p, again[n]) for n, p in model.named_parameters())
+
+
+def layer_has_scale(layer: QuantConv2d | QuantLinear) -> bool:
+    return isinstance(layer.input_quantizer, ActivationQuantizer)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from student.model import Student
 from student.spec import FUSIONS, StudentSpec
-from student.streaming import CausalConv, WindowedAttention, window_bias
+from student.streaming import CausalConv, attend, attention_bias, by_head, window_bias
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 FRAMES = 24
@@ -184,23 +184,23 @@ def test_nothing_of_a_stream_is_kept_on_the_model() -> None:
 
 def test_a_causal_convolution_equals_one_that_is_padded_with_zeros_on_the_left() -> None:
     torch.manual_seed(0)
-    layer, x = CausalConv(3, 4), torch.randn(2, 3, 11)
-    got, memory = layer(x, torch.zeros(2, 3, 3))
-    padded = torch.nn.functional.pad(x, (3, 0))
-    want = torch.stack(
-        [(padded[:, :, t : t + 4] * layer.conv.weight[:, 0]).sum(2) + layer.conv.bias for t in range(11)], dim=2
-    )
-    torch.testing.assert_close(got, want)
-    assert torch.equal(memory, x[:, :, -3:])
+    layer, x = CausalConv(3, 4), torch.randn(2, 11, 3)
+    got, memory = layer(x.flatten(0, 1), torch.zeros(2, 3, 3))
+    padded = torch.cat([torch.zeros(2, 3, 3), x], dim=1)
+    want = torch.stack([(padded[:, t : t + 4] * layer.taps).sum(1) + layer.bias for t in range(11)], dim=1)
+    torch.testing.assert_close(got.reshape(2, 11, 3), want)
+    assert torch.equal(memory, x[:, -3:])
 
 
 def test_windowed_attention_equals_a_loop_over_frames_and_heads() -> None:
     torch.manual_seed(0)
     width, heads, window, frames = 8, 2, 4, 9
-    layer, x = WindowedAttention(width, heads, window), torch.randn(frames, width)
-    zeros = torch.zeros(1, window - 1, width)
-    got, _, _ = layer(x, x, zeros, zeros, torch.zeros(1, window - 1))
-    query, keys, values = layer.query(x), layer.key(x), layer.value(x)
+    query, keys, values = (torch.randn(frames, width) for _ in range(3))
+    zeros, bias = (
+        torch.zeros(1, heads, window - 1, 4),
+        attention_bias(heads, window, frames, torch.zeros(1, window - 1)),
+    )
+    got, _, _ = attend(*(by_head(z, 1, heads) for z in (query, keys, values)), zeros, zeros, bias)
     for t in range(frames):
         mixed = []
         for n in range(heads):
@@ -209,7 +209,7 @@ def test_windowed_attention_equals_a_loop_over_frames_and_heads() -> None:
             scores = torch.stack([query[t, part] @ keys[s, part] / 2.0 - slope * (t - s) for s in past])
             weights = torch.softmax(scores, dim=0)
             mixed.append(torch.stack([w * values[s, part] for w, s in zip(weights, past, strict=True)]).sum(0))
-        torch.testing.assert_close(got[t], layer.out(torch.cat(mixed)))
+        torch.testing.assert_close(got[t], torch.cat(mixed))
 
 
 def test_the_window_bias_opens_exactly_the_window_of_each_frame() -> None:
