@@ -1,13 +1,14 @@
 """The hand-over from building to running: an engine folder and its contract.
 
-    student.onnx    one step of the student, explicit state (or a TensorRT plan)
+    student.onnx    one step of the student, explicit state (or the same step in another format)
+    student.plan    beside it, where TensorRT-RTX built ahead of time for a GPU that is elsewhere
     manifest.json   spec, tensors, precision, parity, hashes, run card
 
 The loop needs nothing else: no checkpoint, no torch.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ class Manifest:
     runtime: str
     """File in deploy/engines that runs it."""
     model: str
-    """File name of the graph or plan."""
+    """File name of the graph or program."""
     model_sha256: str
     precision: str
     """int8 or float32."""
     flavour: str
-    """canonical (TensorRT's signed INT8) or cpu (ONNX Runtime's unsigned)."""
+    """canonical (signed INT8: TensorRT, OpenVINO), cpu (unsigned INT8: ONNX Runtime), simulated (INT8 values in float
+    arithmetic: torch's formats) or unquantised (float function of weights that were trained for INT8).
+    """
     spec: StudentSpec
     states: dict[str, tuple[int, ...]]
     """State tensors by name, without the batch axis; each comes back as `<name>_next`."""
@@ -38,8 +41,12 @@ class Manifest:
     parity: dict[str, float]
     """Largest and mean difference of probabilities against torch, over `steps` recorded steps."""
     device: dict[str, str]
-    """GPU, driver and library version that a plan is bound to; empty for a graph that runs anywhere."""
+    """What a plan is bound to: machine, or library version and compute capabilities; empty for what runs anywhere."""
     run: dict[str, Any]
+    parity_on: str = "this engine"
+    """What was compared with torch: the engine itself or, where it cannot run, what stood in for it."""
+    parity_float: dict[str, float] = field(default_factory=dict)
+    """As `parity`, against the float model, where a float checkpoint was quantised after training; else empty."""
 
     def write(self, folder: Path) -> None:
         """Write beside the model."""
@@ -55,8 +62,9 @@ class Manifest:
                 f"{folder}: no engine there ({FILE} is missing); make one with python -m deploy.build_engine"
             )
         content = read_json(folder / FILE)
-        names = {f.name for f in dataclasses.fields(cls)}
-        if odd := sorted(names ^ set(content)):
+        fields = dataclasses.fields(cls)
+        needed = {f.name for f in fields if f.default is MISSING and f.default_factory is MISSING}
+        if odd := sorted((needed - set(content)) | (set(content) - {f.name for f in fields})):
             raise ValueError(
                 f"{folder / FILE}: written by another version (differing: {', '.join(odd)}); build it again"
             )

@@ -30,6 +30,10 @@ class Parity:
         """For the manifest."""
         return {"steps": self.steps, "mean": self.mean, "p999": self.p999, "largest": self.largest}
 
+    def __str__(self) -> str:
+        """For the terminal."""
+        return f"{self.steps} steps: mean {self.mean:.2g}, 99.9 % {self.p999:.2g}, largest {self.largest:.2g}"
+
 
 def recorded_stream(spec: StudentSpec, steps: int, seed: int = 0) -> list[Tensors]:
     """A stream as the front end would hand it over: a drawn speaker who talks, laughs and pauses; for a while there is

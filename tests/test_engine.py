@@ -166,7 +166,7 @@ def test_an_engine_that_differs_from_torch_is_not_shipped(
 def test_a_folder_that_holds_anything_but_an_engine_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf8")
     with pytest.raises(ValueError, match="neither empty nor an engine"):
-        builder.build(tmp_path / "none", tmp_path, target="auto", precision="auto", steps=1, config={})
+        builder.build(build_engine.Config(checkpoint=tmp_path / "none", out=tmp_path, steps=1))
     assert (tmp_path / "thesis.txt").is_file()
 
 

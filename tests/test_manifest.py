@@ -55,7 +55,7 @@ def test_a_manifest_with_an_unknown_spec_key_is_refused_by_that_key(folder: Path
 
 def test_an_unknown_run_time_lists_those_that_are_there(folder: Path) -> None:
     edit(folder, runtime="abacus")
-    with pytest.raises(ValueError, match=r"'abacus'; available: onnxruntime, tensorrt"):
+    with pytest.raises(ValueError, match=r"'abacus'; available: onnxruntime, openvino, tensorrt"):
         engines.load(folder)
 
 

@@ -44,3 +44,22 @@ def load(folder: Path | str) -> Engine:
     if manifest.runtime not in available():
         raise ValueError(f"{folder}: wants the run-time {manifest.runtime!r}; available: {', '.join(available())}")
     return importlib.import_module(f"deploy.engines.{manifest.runtime}").open_engine(Path(folder), manifest)
+
+
+def choose(target: str) -> str:
+    """Run-time for a target of `deploy.build_engine`; raises ValueError with the way out where it cannot be built."""
+    from deploy import tensorrt_plan
+    from deploy.engines import openvino
+
+    if target == "auto":
+        return next((r for r in ("tensorrt", "tensorrt_rtx") if tensorrt_plan.is_usable(r)), "onnxruntime")
+    if target == "tensorrt" and not tensorrt_plan.is_usable():
+        raise ValueError(
+            "TensorRT needs an NVIDIA GPU and: uv sync --extra tensorrt; use --target tensorrt-rtx, which builds "
+            "without a GPU, or --target onnxruntime"
+        )
+    if target == "tensorrt-rtx" and tensorrt_plan.library("tensorrt_rtx") is None:
+        raise ValueError("TensorRT-RTX is not installed: uv sync --extra tensorrt-rtx; or use --target onnxruntime")
+    if target == "openvino" and openvino.library() is None:
+        raise ValueError(f"OpenVINO is not installed: {openvino.HINT}; or use --target onnxruntime")
+    return target.replace("-", "_")
