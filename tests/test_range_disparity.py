@@ -5,8 +5,8 @@ are scaled up in one convolution and down in the next, which changes nothing in 
 now cover them, and rounds the others to a few steps. Equalisation would undo just that, so both arms, calibration alone
 (PTQ) and training with fake quantisation (QAT), go without it.
 
-QAT makes good 0.93 of what PTQ lost to a float network that trained on for as long (0.84 and 0.82 from two other seeds);
-at 0.4 of its rate and two thirds of its steps 0.92, 0.76 and 0.65: it needs a rate as bold as float training's.
+QAT makes good 0.93 of what PTQ lost to a float network that trained on for as long (0.84 and 0.82 from two other
+seeds); at 0.4 of the rate and two thirds of the steps 0.92, 0.76 and 0.65.
 
 Shapes: N pictures of 16 x 16 pixels, W = 24 channels, 4 targets.
 """
