@@ -1,6 +1,7 @@
 """TensorRT without a GPU: plans are kept, keyed and built again; TensorRT-RTX takes the canonical INT8 network."""
 
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import tiny_engine
 import tiny_student
 
 from deploy import build_engine, engines, tensorrt_plan
+from deploy.engines import tensorrt as tensorrt_engine
 from deploy.manifest import Manifest
 from dyad.provenance import sha256_file
 from student.spec import StudentSpec
@@ -224,3 +226,12 @@ def test_every_name_that_the_engine_calls_exists_in_the_library() -> None:
         rtx.CudaGraphStrategy: ("WHOLE_GRAPH_CAPTURE",),
     }
     assert [n for kind, wanted in names.items() for n in wanted if not hasattr(kind, n)] == []
+
+
+def test_every_cuda_call_of_the_engine_exists_in_the_bindings() -> None:
+    cuda = pytest.importorskip("cuda.bindings.runtime")
+    source = Path(tensorrt_engine.__file__).read_text(encoding="utf8") + Path(tensorrt_plan.__file__).read_text("utf8")
+    called = set(re.findall(r"cuda\.(cuda\w+)", source))
+    assert len(called) > 10
+    assert sorted(name for name in called if not hasattr(cuda, name)) == []
+    assert hasattr(cuda.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
