@@ -25,7 +25,7 @@ test:
 
 bench:
 	uv run python -m benchmarks.loop
-	uv run python -m benchmarks.student_step
+	uv run python benchmarks/student.py
 
 demo:
 	$(PY) dyad.synthetic --out $(OUT)/dyads --sessions $(SESSIONS) --seconds $(SECONDS_EACH) --seed $(SEED)

@@ -20,7 +20,6 @@ STAYS_FLOAT = (
     "residual stream: errors would add up over the layers",
     "depth-wise convolutions over time: a handful of multiply-adds per frame",
     "log-mel: twelve decades of power",
-    "heads: they set calibration",
 )
 
 

@@ -5,7 +5,7 @@ is not annotated, or lies past the end, is NaN.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +60,23 @@ class Batch:
     seen: Tensor
     """[B, T, D] what frozen eyes made of the pictures, which are then empty; else [B, T, 0]."""
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
 
 def open_sessions(
-    root: Path, sessions: Sequence[Session], spec: StudentSpec, labels: SoftLabelStore | None
+    root: Path,
+    sessions: Sequence[Session],
+    spec: StudentSpec,
+    labels: SoftLabelStore | None,
+    *,
+    annotated: bool = True,
 ) -> list[TrainingSession]:
-    """Attach decoded media, soft labels and speaker units to sessions; soft labels of another length are refused."""
+    """Attach decoded media, soft labels and speaker units to sessions; soft labels of another length are refused.
+
+    With `annotated` False the listener's own labels are left out: what is learned then is the teacher's alone.
+    """
     ready = []
     for s in sessions:
         soft = labels.read(s.id) if labels is not None and s.id in labels else None
@@ -74,7 +86,8 @@ def open_sessions(
                 f"relabel it with: python -m teacher.label --only {s.id}"
             )
         front = front_cache.load(root, s.id, spec)
-        ready.append(TrainingSession(s.id, front, s.prob, s.act, soft, speaker_units(root, s.id, spec.au_names)))
+        prob, act = (s.prob, s.act) if annotated else (np.full_like(s.prob, np.nan), np.full_like(s.act, np.nan))
+        ready.append(TrainingSession(s.id, front, prob, act, soft, speaker_units(root, s.id, spec.au_names)))
     return ready
 
 

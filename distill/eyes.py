@@ -7,6 +7,7 @@ Shapes: N frames, A units.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,11 @@ from tqdm import tqdm
 from distill import augment, losses
 from distill.augment import AugmentConfig
 from distill.batches import TrainingSession
+from distill.crew import Crew
+from dyad.provenance import atomic_path, sha256_bytes
+from student import checkpoint
 from student.model import Student
+from student.quantization import layout_of
 from student.vision import Vision
 
 
@@ -46,6 +51,7 @@ def open_eyes(
     head: nn.Linear,
     sessions: Sequence[TrainingSession],
     config: AugmentConfig,
+    crew: Crew,
     *,
     steps: int,
     batch: int = 256,
@@ -60,13 +66,17 @@ def open_eyes(
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     smoothed = float("nan")
-    for step in tqdm(range(steps), unit="step", desc="eyes", mininterval=2.0):
-        pictures, units = draw_frames(known, batch, np.random.default_rng([seed, 3, step]), config)
-        loss = losses.cross_entropy(head(torch.relu(vision(pictures))), units)
+    for step in tqdm(range(steps), unit="step", desc="eyes", mininterval=2.0, disable=not crew.leads):
+        rng = np.random.default_rng(crew.seed(seed, 3, step))
+        pictures, units = (x.to(crew.device) for x in draw_frames(known, batch, rng, config))
+        with crew.autocast(quantising=False):
+            logit = head(torch.relu(vision(pictures)))
+        loss = losses.cross_entropy(logit.float(), units)
         if not torch.isfinite(loss):
             raise ValueError(f"eyes: loss became {loss.item()} at step {step}; lower the learning rate and run again")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        crew.average(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -75,12 +85,42 @@ def open_eyes(
     return smoothed
 
 
+def take_eyes(model: Student, folder: Path) -> None:
+    """Copy the eyes of a float checkpoint into `model`; raises ValueError where the two see differently."""
+    other = checkpoint.load(folder)
+    fields = ("crop_px", "backbone", "backbone_stride", "visual_channels", "d_model")
+    if odd := [f for f in fields if getattr(other.spec, f) != getattr(model.spec, f)]:
+        raise ValueError(f"{folder}: its eyes differ in {', '.join(odd)}; take those of a student of the same preset")
+    if layout_of(other):
+        raise ValueError(f"{folder}: is quantised; take the eyes of its float parent, the folder 'float' beside it")
+    model.vision.load_state_dict(other.vision.state_dict())
+
+
+def eyes_hash(vision: Vision) -> str:
+    """Short hash of the eyes' weights."""
+    content = b"".join(t.detach().cpu().contiguous().numpy().tobytes() for t in vision.state_dict().values())
+    return sha256_bytes(content)[:12]
+
+
 @torch.no_grad()
-def look(model: Student, session: TrainingSession, chunk_frames: int = 512) -> NDArray[np.float32]:
-    """What the eyes make of every frame of a session, [T, D]: once the eyes are frozen, clips need no pictures."""
+def look(
+    model: Student, session: TrainingSession, folder: Path | None = None, chunk_frames: int = 512
+) -> NDArray[np.float32]:
+    """What the eyes make of every frame of a session, [T, D]: once the eyes are frozen, clips need no pictures.
+
+    With `folder`, kept there as <hash of the eyes>.npy and read again next time.
+    """
+    kept = folder / f"seen-{eyes_hash(model.vision)}.npy" if folder else None
+    if kept is not None and kept.is_file():
+        return np.load(kept)
     model.eval()
-    out = [
-        model.visual_features(torch.from_numpy(np.array(session.front.frames[i : i + chunk_frames]))[None])[0].numpy()
+    device = model.heads.out.bias.device
+    parts = [
+        torch.from_numpy(np.array(session.front.frames[i : i + chunk_frames]))[None].to(device)
         for i in range(0, session.n_frames, chunk_frames)
     ]
-    return np.concatenate(out)
+    seen = np.concatenate([model.visual_features(part)[0].cpu().numpy() for part in parts])
+    if kept is not None:
+        with atomic_path(kept) as part, part.open("wb") as file:
+            np.save(file, seen)
+    return seen

@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from distill.batches import TrainingSession
 
 
+def activity(session: TrainingSession) -> NDArray[np.float32]:
+    """Activations [T, A] as annotated, else as the teacher thinks, NaN where neither says anything."""
+    if session.soft is None:
+        return session.act
+    return np.where(np.isnan(session.act), 1 / (1 + np.exp(-session.soft.act_logit)), session.act).astype(np.float32)
+
+
 class StratifiedSampler:
     """Draws (session, start frame) pairs."""
 
@@ -23,10 +30,11 @@ class StratifiedSampler:
         weights: list[float] = []
         rarity = self._rarity(sessions)
         for i, session in enumerate(sessions):
+            act = np.nan_to_num(activity(session))
             for start in range(0, session.n_frames - clip_frames + 1, max(clip_frames // 4, 1)):
-                active = np.nanmax(session.act[start : start + clip_frames], axis=0, initial=0.0)
+                active = act[start : start + clip_frames].max(axis=0)
                 self._windows.append((i, start))
-                weights.append(1.0 + strength * float(np.nansum(active * rarity)))
+                weights.append(1.0 + strength * float((active * rarity).sum()))
         if not self._windows:
             longest = max((s.n_frames for s in sessions), default=0)
             raise ValueError(
@@ -38,7 +46,7 @@ class StratifiedSampler:
     @staticmethod
     def _rarity(sessions: Sequence[TrainingSession]) -> NDArray[np.float64]:
         """Per unit, how much rarer it is than the most frequent one, log scale, mean about 0.3."""
-        act = np.concatenate([s.act for s in sessions])
+        act = np.concatenate([activity(s) for s in sessions])
         known = (~np.isnan(act)).sum(axis=0)
         rate = np.where(known > 0, np.nansum(act, axis=0) / np.maximum(known, 1), 0.0)
         rarity = np.log(max(rate.max(), 1e-3) / np.maximum(rate, 1e-3))

@@ -4,10 +4,12 @@
 
 Writes OUT/checkpoint (what ships; INT8-aware when --qat-steps > 0), OUT/float (its float parent), metrics.jsonl,
 TensorBoard events and config.yaml. Stop it whenever you like: the same command goes on where it was, bit for bit.
+Several GPUs: accelerate launch --num_processes 4 -m distill.train …; the batch grows with their number.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from distill.augment import AugmentConfig
 from distill.weights import LossWeights
@@ -25,12 +27,20 @@ class Config:
     """Folder of the run."""
     labels: Path | None = None
     """Soft labels of python -m teacher.label; without them the student learns from hard labels alone."""
+    extra: Path | None = None
+    """Another dataset, of speakers whose listeners nobody annotated: learned from the teacher's labels alone."""
+    extra_labels: Path | None = None
+    """Soft labels of `extra`."""
     student: Path = Path("configs/student/nano.yaml")
     """Preset of the student."""
+    eyes: Path | None = None
+    """Float checkpoint whose eyes are taken over, instead of opening them anew."""
     eyes_steps: int = 400
     """Steps on single frames before the clips, where the speaker's own units are known; 0 skips them."""
     freeze_eyes: bool = False
     """Keep the eyes as they are after that until quantisation: clips then train about five times faster."""
+    qat_eyes: bool = True
+    """Let quantisation-aware steps train the eyes; without, they are calibrated only, and steps take a third."""
     steps: int = 2000
     """Float training steps."""
     qat_steps: int = 200
@@ -55,8 +65,14 @@ class Config:
     """Strengths of the augmentations."""
     validate_every: int = 250
     """Steps between validations and between resume points."""
+    validate_sessions: int = 0
+    """Sessions that these score; 0 takes all."""
     seed: int = 0
     """The same seed trains the same student on the same machine."""
+    device: str = "auto"
+    """auto: a GPU where there is one; else cpu, cuda, cuda:1 …"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the float steps; bfloat16 is automatic mixed precision."""
     threads: int = 2
     """Processor threads of torch."""
     workers: int = 2
@@ -66,6 +82,8 @@ class Config:
         """Refuse what cannot train."""
         if self.steps < 1 or self.qat_steps < 0 or self.batch < 1 or self.clip_frames < 8:
             raise ValueError("steps ≥ 1, qat_steps ≥ 0, batch ≥ 1 and clip_frames ≥ 8 are needed")
+        if (self.extra is None) != (self.extra_labels is None):
+            raise ValueError("extra and extra_labels go together: nobody annotated those listeners")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,7 +97,8 @@ def main(argv: list[str] | None = None) -> int:
 
     trainer = Trainer(config, spec)
     trainer.run()
-    trainer.ship()
+    if trainer.crew.leads:
+        trainer.ship()
     return 0
 
 

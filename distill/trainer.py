@@ -6,22 +6,24 @@ same student as one that was never stopped.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from distill import batches
 from distill.batches import Batch, TrainingSession
-from distill.eyes import look, open_eyes
+from distill.crew import Crew
+from distill.eyes import look, open_eyes, take_eyes
+from distill.log import Log, forget_after
 from distill.objective import objective
 from distill.sampler import StratifiedSampler
 from distill.validate import validate
@@ -44,19 +46,23 @@ class Trainer:
 
     def __init__(self, config: Config, spec: StudentSpec) -> None:
         torch.set_num_threads(config.threads)
+        self.crew = Crew(config.precision, config.device)
         torch.manual_seed(config.seed)
         self.config, self.spec = config, spec
-        config.out.mkdir(parents=True, exist_ok=True)
-        configuration.save(config, config.out / "config.yaml")
+        if self.crew.leads:
+            config.out.mkdir(parents=True, exist_ok=True)
+            configuration.save(config, config.out / "config.yaml")
         self.train_set, self.val_set = self._open()
         self.seen: list[NDArray[np.float32]] = []
         self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify)
         stacked_prob, stacked_act = (np.concatenate([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
         self.mean, self.rate = (np.nan_to_num(np.nanmean(v, axis=0)) for v in (stacked_prob, stacked_act))
+        self.frequency = torch.from_numpy(self.rate).to(self.crew.device)
         self.model = Student(spec)
-        self.speaker_head = nn.Linear(spec.d_model, len(spec.au_names))
+        self.speaker_head = nn.Linear(spec.d_model, len(spec.au_names)).to(self.crew.device)
         self.model.heads.start_at(torch.from_numpy(self.mean), torch.from_numpy(self.rate))
         self.model.vision.calibrate(self._clips(0, 1).frame_u8[:, ::8].flatten(0, 1)[:128])
+        self.model.to(self.crew.device)
         self.averaged = copy.deepcopy(self.model)
         self.step = 0
         self.optimizer = self._new_optimizer()
@@ -64,30 +70,54 @@ class Trainer:
             self._open_eyes()
         if config.freeze_eyes and self.step < config.steps:
             self.model.vision.requires_grad_(False)
-            self.seen = [look(self.model, session) for session in self.train_set]
+            with self.crew.lead_first():
+                self.seen = [look(self.model, s, self.kept_in(s)) for s in self.train_set]
 
     # ---- data -------------------------------------------------------------------------------------------------
 
     def _open(self) -> tuple[list[TrainingSession], list[TrainingSession]]:
-        root, spec = self.config.dataset, self.spec
-        labels = SoftLabelStore.open(self.config.labels, au_names=spec.au_names) if self.config.labels else None
-        opened = []
-        for split in processed.SPLITS:
-            sessions = processed.load(root, split, au_names=spec.au_names)
-            failed = front_cache.ensure_all(root, sessions, spec, workers=self.config.workers)
-            for session_id, reason in failed.items():
+        config = self.config
+        with self.crew.lead_first():
+            train = self._open_split(config.dataset, "train", config.labels)
+            if config.extra is not None:
+                train += self._open_split(config.extra, "train", config.extra_labels, annotated=False)
+            return train, self._open_split(config.dataset, "val", config.labels)
+
+    def _open_split(
+        self, root: Path, split: str, labels: Path | None, *, annotated: bool = True
+    ) -> list[TrainingSession]:
+        """Decoded sessions of a split; what cannot be decoded, or learned from, is named and left out."""
+        spec = self.spec
+        store = SoftLabelStore.open(labels, au_names=spec.au_names) if labels else None
+        sessions = processed.load(root, split, au_names=spec.au_names)
+        left_out = front_cache.ensure_all(root, sessions, spec, workers=self.config.workers)
+        if not annotated and store is not None:
+            left_out |= {s.id: "the teacher did not label it" for s in sessions if s.id not in store}
+        usable = [s for s in sessions if s.id not in left_out]
+        opened = batches.open_sessions(root, usable, spec, store, annotated=annotated)
+        if self.crew.leads:
+            for session_id, reason in left_out.items():
                 print(f"left out {session_id}: {reason}")
-            usable = [s for s in sessions if s.id not in failed]
-            if not usable:
-                raise ValueError(f"{root}/processed/{split}: no session could be decoded; see the reasons above")
-            opened.append(batches.open_sessions(root, usable, spec, labels))
-            with_soft = sum(s.soft is not None for s in opened[-1])
-            print(f"{split}: {len(usable)} sessions, {with_soft} with soft labels, {len(failed)} left out")
-        return opened[0], opened[1]
+            with_soft = sum(s.soft is not None for s in opened)
+            whose = split if annotated else f"extra speakers ({root})"
+            print(f"{whose}: {len(usable)} sessions, {with_soft} with soft labels, {len(left_out)} left out")
+        if not usable:
+            raise ValueError(f"{root}/processed/{split}: no session can be learned from; see the reasons above")
+        return opened
+
+    def kept_in(self, session: TrainingSession) -> Path | None:
+        """Where frozen features of a session are kept: beside its decoded media, when the eyes are a shared file."""
+        if self.config.eyes is None:
+            return None
+        folder = front_cache.folder_of(self.config.dataset, self.spec) / session.id
+        if not folder.is_dir() and self.config.extra is not None:
+            folder = front_cache.folder_of(self.config.extra, self.spec) / session.id
+        return folder
 
     def _clips(self, step: int, purpose: int = 0) -> Batch:
         """The batch of a step; calibration draws its own, under another purpose."""
-        rng = np.random.default_rng([self.config.seed, purpose, step])
+        parts = (self.config.seed, purpose, step)
+        rng = np.random.default_rng(self.crew.seed(*parts) if purpose == 0 else parts)
         picks = self.sampler.draw(self.config.batch, rng)
         remembered = self.seen if purpose == 0 and step < self.config.steps else []
         frames, spec, config = self.config.clip_frames, self.spec, self.config.augment
@@ -118,51 +148,60 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        board = SummaryWriter(str(self.config.out / "tensorboard"))
-        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", mininterval=2.0)
-        with (self.config.out / "metrics.jsonl").open("a", encoding="utf8") as log:
+        with contextlib.ExitStack() as stack:
+            log = None
+            if self.crew.leads:
+                log = stack.enter_context(contextlib.closing(Log(self.config.out, self.step, self.total_steps)))
             for batch in self._batches():
                 if self.step == self.config.steps:
                     self._begin_quantisation()
-                terms = self._train_step(batch)
+                terms = self._train_step(batch.to(self.crew.device))
                 self.step += 1
-                progress.update()
+                if log is None:
+                    continue
                 if self.step % self.config.validate_every == 0 or self.step in (self.config.steps, self.total_steps):
-                    terms |= validate(self.averaged, self.val_set, self.mean)
-                    progress.set_postfix({k: f"{terms[k]:.3f}" for k in ("loss", "skill_h4", "ccc_h4") if k in terms})
+                    terms |= validate(self.averaged, self.val_set[: self.config.validate_sessions or None], self.mean)
                     self._save_resume_point()
-                log.write(json.dumps({"step": self.step, **{k: round(v, 6) for k, v in terms.items()}}) + "\n")
-                log.flush()
-                for name, value in terms.items():
-                    board.add_scalar(name, value, self.step)
-        progress.close()
-        board.close()
+                log.write(self.step, terms)
+        self.crew.wait()
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step + 7919 * self.crew.rank)
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate_now()
-        seen = batch.seen if batch.seen.shape[-1] else self.model.visual_features(batch.frame_u8)
-        state = self.model.init_state(len(seen))
-        logits, _ = self.model.from_features(seen, batch.audio, batch.present, state)
-        known = not (bool(torch.isnan(batch.speaker_au).all()) or bool(batch.seen.shape[-1]))
-        speaker = self.speaker_head(torch.relu(seen)) if known else None
-        terms = objective(logits, batch, speaker, torch.from_numpy(self.rate), self.config.loss)
+        with self.crew.autocast(quantising=self.step >= self.config.steps):
+            seen = batch.seen if batch.seen.shape[-1] else self.model.visual_features(batch.frame_u8)
+            state = self.model.init_state(len(seen))
+            logits, _ = self.model.from_features(seen, batch.audio, batch.present, state)
+            blind = bool(torch.isnan(batch.speaker_au).all()) or bool(batch.seen.shape[-1]) or not self._eyes_train
+            speaker = None if blind else self.speaker_head(torch.relu(seen)).float()
+        terms = objective(logits.float(), batch, speaker, self.frequency, self.config.loss)
         loss = terms["loss"]
         if not torch.isfinite(loss):
-            raise ValueError(
-                f"loss became {loss.item()} at step {self.step}; the last good state is in {self.config.out}; "
-                "lower --learning-rate and run again"
-            )
+            self._stop(loss.item())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.crew.average(self._parameters())
         nn.utils.clip_grad_norm_(self._parameters(), 1.0)
         self.optimizer.step()
         self._average()
         return {k: float(v.detach()) for k, v in terms.items()}
+
+    @property
+    def _eyes_train(self) -> bool:
+        """Whether the present step changes the eyes."""
+        return self.config.qat_eyes if self.step >= self.config.steps else not self.config.freeze_eyes
+
+    def _stop(self, loss: float) -> NoReturn:
+        """Keep the averaged weights of before this step, and say where they are."""
+        kept = self.config.out / "last_good"
+        if self.crew.leads and self.step > 0:
+            checkpoint.save(kept, self.averaged, self._card())
+        raise ValueError(
+            f"loss became {loss} at step {self.step}; the last good checkpoint is kept in {kept}, the last resume "
+            f"point in {self.config.out}; lower --learning-rate, give another --out and run again"
+        )
 
     def _parameters(self) -> list[Tensor]:
         return [*self.model.parameters(), *self.speaker_head.parameters()]  # frozen ones get no gradient and stay
@@ -188,24 +227,30 @@ class Trainer:
 
     def _open_eyes(self) -> None:
         """The first phase: eyes on single frames; a constant of the run, since it depends on the seed alone."""
+        if self.config.eyes is not None:
+            take_eyes(self.model, self.config.eyes)
+            self.averaged = copy.deepcopy(self.model)
+            return
         loss = open_eyes(
             self.model.vision,
             self.speaker_head,
             self.train_set,
             self.config.augment,
+            self.crew,
             steps=self.config.eyes_steps,
             seed=self.config.seed,
         )
-        if loss is not None:
+        if loss is not None and self.crew.leads:
             print(f"eyes: {self.config.eyes_steps} steps on single frames, loss {loss:.3f}")
         self.averaged = copy.deepcopy(self.model)
 
     def _begin_quantisation(self) -> None:
         """Ship the float parent, then go on from its averaged weights with fake quantisation."""
-        self.averaged.vision.requires_grad_(True)
-        checkpoint.save(self.config.out / "float", self.averaged, self._card())
-        seen = [self._clips(k, 2) for k in range(4)]
+        if self.crew.leads:
+            checkpoint.save(self.config.out / "float", self.averaged, self._card())
+        seen = [self._clips(k, 2).to(self.crew.device) for k in range(4)]
         calibration.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
+        self.averaged.vision.requires_grad_(self.config.qat_eyes)
         self.model = copy.deepcopy(self.averaged)
         self.optimizer = self._new_optimizer()
 
@@ -227,7 +272,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What a run must keep when it goes on: all but where it writes and how many cores it takes."""
-        aside = ("out", "threads", "workers")
+        aside = ("out", "threads", "workers", "device")
         return {k: v for k, v in configuration.as_dict(self.config).items() if k not in aside}
 
     def _resume(self) -> bool:
@@ -235,7 +280,7 @@ class Trainer:
         path = self.config.out / "resume.pt"
         if not path.is_file():
             return False
-        content: dict[str, Any] = torch.load(path, weights_only=True)
+        content: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.crew.device)
         if content["spec"] != self.spec.to_dict():
             raise ValueError(f"{path}: was begun with another student; give another --out or remove the folder")
         differing = [k for k, v in self._settings().items() if content["config"].get(k) != v]
@@ -249,11 +294,10 @@ class Trainer:
         self.speaker_head.load_state_dict(content["speaker_head"])
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(content["optimizer"])
-        log = self.config.out / "metrics.jsonl"  # steps after the resume point are done, and told, again
-        if log.is_file():
-            lines = log.read_text(encoding="utf8").splitlines()[: self.step]
-            with atomic_path(log) as part:
-                part.write_text("".join(line + "\n" for line in lines), encoding="utf8")
+        if self.step >= self.config.steps:
+            self.model.vision.requires_grad_(self.config.qat_eyes)
+        if self.crew.leads:
+            forget_after(self.config.out, self.step)
         print(f"going on at step {self.step} of {self.total_steps}")
         return True
 
@@ -263,7 +307,7 @@ class Trainer:
             inputs["teacher"] = SoftLabelStore.open(self.config.labels).teacher_hash
         card = run_card(command="distill.train", config=configuration.as_dict(self.config), inputs=inputs)
         return card | {
-            "validation": validate(self.averaged, self.val_set, self.mean),
+            "validation": validate(self.averaged, self.val_set[: self.config.validate_sessions or None], self.mean),
             "training_mean": self.mean.tolist(),
         }
 

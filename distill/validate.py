@@ -19,15 +19,16 @@ def predict(model: Student, session: TrainingSession, chunk_frames: int = 256) -
     front, n = session.front, session.n_frames
     windows = audio_windows(front.audio, n, model.spec)
     state, out = model.init_state(1), []
+    device = model.heads.out.bias.device
     for start in range(0, n, chunk_frames):
         stop = min(start + chunk_frames, n)
         logits, state = model(
-            torch.from_numpy(np.array(front.frames[start:stop]))[None],
-            torch.from_numpy(windows[start:stop])[None],
-            torch.from_numpy(front.present[start:stop])[None],
+            torch.from_numpy(np.array(front.frames[start:stop]))[None].to(device),
+            torch.from_numpy(windows[start:stop])[None].to(device),
+            torch.from_numpy(front.present[start:stop])[None].to(device),
             state,
         )
-        out.append(torch.sigmoid(logits[0]).numpy())
+        out.append(torch.sigmoid(logits[0]).cpu().numpy())
     whole = np.concatenate(out)
     return whole[..., 0], whole[..., 1]
 

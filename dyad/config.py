@@ -75,7 +75,7 @@ def _open_preset(config_type: type[T], path: Path) -> T:
     """Defaults for the command line: the preset's values; what is required and not in it must come as a flag."""
     import tyro
 
-    where, content = str(path), _read_yaml(path)
+    where, content = str(path), read_yaml(path)
     values = _values(config_type, content, where)
     preset = object.__new__(config_type)  # unchecked: ranges are checked when all flags are in
     for field in dataclasses.fields(config_type):  # pyright: ignore[reportArgumentType]
@@ -92,10 +92,10 @@ def _open_preset(config_type: type[T], path: Path) -> T:
 
 def load(config_type: type[T], path: Path | str) -> T:
     """Fill `config_type` from a YAML file; an unknown key is refused with the nearest known one."""
-    return from_dict(config_type, _read_yaml(path), where=str(path))
+    return from_dict(config_type, read_yaml(path), where=str(path))
 
 
-def _read_yaml(path: Path | str) -> Any:
+def read_yaml(path: Path | str) -> Any:
     """Content of a YAML file, an empty one as no keys; raises ValueError that names a missing or broken file."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf8"))

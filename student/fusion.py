@@ -98,12 +98,13 @@ class JointTransformer(nn.Module):
         self, sight: Tensor, sound: Tensor, memory: list[Tensor], filled: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """[N, D] and [N, D] → [N, D]."""
-        tokens = torch.stack([sight, sound], dim=1) + self.sense
-        query, key, value = self.qkv(self.norm(tokens)).chunk(3, dim=-1)
-        weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)
-        tokens = tokens + self.out(weights @ value)
+        width = sight.shape[1]
+        tokens = (torch.stack([sight, sound], dim=1) + self.sense).reshape(-1, width)  # rows [2N, D]: INT8 products
+        query, key, value = self.qkv(self.norm(tokens)).reshape(-1, 2, 3 * width).chunk(3, dim=-1)
+        weights = torch.softmax(query @ key.transpose(1, 2) / width**0.5, dim=-1)
+        tokens = tokens + self.out((weights @ value).reshape(-1, width))
         tokens = tokens + self.down(self.act(self.up(self.norm_ffn(tokens))))
-        return self.mix(tokens.flatten(1)), memory
+        return self.mix(tokens.reshape(-1, 2 * width)), memory
 
 
 def build_fusion(spec: StudentSpec) -> Concat | CrossAttention | JointTransformer:

@@ -5,7 +5,8 @@ quantisation takes as it is, and what `deploy/onnx_flavours.py` re-expresses for
 
 What stays float, and why: LayerNorm and softmax (their sums lose too much in 8 bits), the attention products (no gain
 at a 64-frame window, measured), the residual stream (errors would add up over the layers), the depth-wise convolution
-over time (a handful of multiply-adds per frame), log-mel (12 decades of power), and the heads (they set calibration).
+over time (a handful of multiply-adds per frame), and log-mel (12 decades of power). The heads take INT8 input and
+weights, and give float log-odds.
 Scales come from calibration and stay fixed while training goes on; gradients pass straight through the rounding.
 
 Shapes: O output channels.  Source of the scheme: Jacob et al., 2018; Nagel et al., "A white paper on neural network
@@ -117,12 +118,8 @@ class QuantLinear(nn.Linear):
 
 
 def eligible(model: nn.Module) -> list[str]:
-    """Names of the layers that run in INT8: convolutions of the eyes and all linear layers but the heads'."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith("heads.")
-    ]
+    """Names of the layers that run in INT8: convolutions of the eyes and all linear layers."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 def _quantize_result(module: Any, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -37,9 +37,10 @@ def quantised(parent: Student) -> Student:
     return calibration.prepare(model, [batch(), batch()])
 
 
-def test_all_but_the_heads_and_the_convolutions_over_time_run_in_int8(quantised: Student) -> None:
+def test_all_but_the_convolutions_over_time_run_in_int8(quantised: Student) -> None:
     layers = {n for n, m in quantised.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
-    assert layers - set(layout_of(quantised)) == {"heads.out"}
+    assert layers == set(layout_of(quantised)) & layers
+    assert "heads.out" in layers
 
 
 def test_sums_of_residual_blocks_are_quantised_where_they_are_made(quantised: Student) -> None:

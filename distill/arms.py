@@ -1,0 +1,188 @@
+"""Train every arm of an ablation over every seed, from eyes that the arms of a seed share, and sum up its errors.
+
+    OUT/eyes/<seed>/checkpoint          eyes of a seed
+    OUT/<arm>/<seed>/                   the run, its checkpoint and, with engines, engine and predictions
+    OUT/<arm>/<seed>/scores.npz         sums [S, H, A, 8] of every held-out session, for `dyad.metrics.agreement`
+
+Shapes: S held-out sessions, T frames, H horizons, A units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.batches import TrainingSession, audio_windows
+from distill.eyes import look
+from distill.train import Config as TrainConfig
+from distill.trainer import Trainer
+from distill.validate import ahead
+from dyad import config as configuration
+from dyad.metrics import agreement
+from dyad.metrics.classification import average_precision
+from dyad.predictions import PredictionStore
+from dyad.provenance import atomic_path
+from student import checkpoint
+from student.model import Student
+from student.spec import StudentSpec
+
+if TYPE_CHECKING:
+    from distill.ablate import Arms, Config
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed: per-session sums [S, H, A, 8] and average precision [H, A] of the activations."""
+
+    arm: str
+    seed: int
+    sums: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+def folder_name(arm: str) -> str:
+    """An arm's name as a folder's."""
+    return re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-")
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = _merge(merged[key], value) if isinstance(value, Mapping) and key in merged else value
+    return merged
+
+
+def settings(config: Config, arms: Arms, arm: str, seed: int) -> TrainConfig:
+    """The training configuration of one run; raises ValueError for settings that `distill.train` does not know."""
+    changes = dict(arms.arms[arm])
+    base = configuration.read_yaml(arms.base)
+    shared: dict[str, Any] = {
+        "dataset": str(config.dataset),
+        "out": str(config.out / folder_name(arm) / str(seed)),
+        "eyes": str(config.out / "eyes" / str(seed) / "checkpoint"),
+        "freeze_eyes": True,
+        "seed": seed,
+        "threads": config.threads,
+        "workers": config.workers,
+    }
+    if config.labels is not None:
+        shared["labels"] = str(config.labels)
+    if changes.pop("extra", False):
+        if config.extra is None or config.extra_labels is None:
+            raise ValueError(f"arm {arm!r} wants extra speakers: give --extra and --extra-labels")
+        shared |= {"extra": str(config.extra), "extra_labels": str(config.extra_labels)}
+    if not config.engines:
+        shared["qat_steps"] = 0
+    return configuration.from_dict(TrainConfig, _merge(base | shared, changes), where=f"arm {arm!r}")
+
+
+def train_all(config: Config, arms: Arms) -> list[Run]:
+    """All runs, trained where they are not there yet; every arm's settings are checked before the first one trains."""
+    wanted = {(arm, seed): settings(config, arms, arm, seed) for seed in range(config.seeds) for arm in arms.arms}
+    runs = []
+    for (arm, seed), train in wanted.items():
+        kept = train.out / "scores.npz"
+        if not kept.is_file():
+            print(f"--- {arm}, seed {seed}", flush=True)
+            _open_eyes(train)
+            sums, precision = _train(config, train)
+            with atomic_path(kept) as part, part.open("wb") as file:
+                np.savez(file, sums=sums, precision=precision)
+        with np.load(kept) as content:
+            runs.append(Run(arm, seed, content["sums"], content["precision"]))
+    return runs
+
+
+def _spec(train: TrainConfig) -> StudentSpec:
+    return configuration.load(StudentSpec, train.student)
+
+
+def _open_eyes(train: TrainConfig) -> None:
+    """Eyes of a seed, once for all arms of it; an arm with another backbone or width needs another OUT."""
+    assert train.eyes is not None
+    if train.eyes.is_dir():
+        return
+    alone = dataclasses.replace(
+        train,
+        out=train.eyes.parent,
+        eyes=None,
+        labels=None,
+        extra=None,
+        extra_labels=None,
+        freeze_eyes=False,
+        qat_steps=0,
+    )
+    trainer = Trainer(alone, _spec(train))
+    trainer.ship()  # before the first step on clips: eyes and nothing else
+
+
+def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    spec = _spec(train)
+    trainer = Trainer(train, spec)
+    trainer.run()
+    trainer.ship()
+    model = checkpoint.load(train.out / "checkpoint")
+    store = _through_the_engine(config, train, spec) if config.engines else None
+    sums, curves = [], []
+    for session in trainer.val_set:
+        if store is not None:
+            said = store.read(session.id)
+            prob, act = said.prob, said.act_prob
+        else:
+            prob, act = predict(model, session, look(model, session, trainer.kept_in(session)))
+        sums.append([_sums(prob, session.prob, i, h, trainer.mean) for i, h in enumerate(spec.horizons)])
+        curves.append((act, session.act))
+    return np.array(sums), np.array([_precision(curves, i, h) for i, h in enumerate(spec.horizons)])
+
+
+def _sums(prob: Floats, true: Floats, column: int, horizon: int, mean: Floats) -> NDArray[np.float64]:
+    guess, true = ahead(prob, true, column, horizon)
+    return agreement.sums(guess, true, mean)
+
+
+def _precision(curves: list[tuple[Floats, Floats]], column: int, horizon: int) -> NDArray[np.float64]:
+    pairs = [ahead(act, true, column, horizon) for act, true in curves]
+    said, true = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    return np.array([average_precision(said[:, a], true[:, a]) for a in range(true.shape[1])])
+
+
+@torch.no_grad()
+def predict(model: Student, session: TrainingSession, seen: Floats) -> tuple[Floats, Floats]:
+    """Probability and activation probability [T, H, A] of a session, from what its eyes made of it, [T, D]."""
+    n = session.n_frames
+    windows = torch.from_numpy(audio_windows(session.front.audio, n, model.spec))[None]
+    present = torch.from_numpy(session.front.present[:n])[None]
+    state, parts = model.init_state(1), []
+    for i in range(0, n, 256):
+        part = slice(i, min(i + 256, n))
+        logits, state = model.from_features(
+            torch.from_numpy(seen[part])[None], windows[:, part], present[:, part], state
+        )
+        parts.append(torch.sigmoid(logits[0]).numpy())
+    whole = np.concatenate(parts)
+    return whole[..., 0], whole[..., 1]
+
+
+def _through_the_engine(config: Config, train: TrainConfig, spec: StudentSpec) -> PredictionStore:
+    """Build the INT8 engine and stream the held-out sessions through it, in processes of their own."""
+    engine, said = train.out / "engine", train.out / "predictions"
+    for command in (
+        ["deploy.build_engine", "--checkpoint", train.out / "checkpoint", "--out", engine, "--target", "onnxruntime"],
+        ["deploy.predict", "--engine", engine, "--dataset", train.dataset, "--out", said, "--workers", config.workers],
+    ):
+        done = subprocess.run([sys.executable, "-m", *map(str, command)], capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 3):
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise ValueError(f"{command[0]}: {' '.join(last) or 'no message'}")
+    return PredictionStore.open(said, au_names=spec.au_names)

@@ -1,0 +1,176 @@
+"""Arms side by side: scores, and differences to the first arm with intervals over sessions.
+
+Runs of one arm with several seeds are averaged score by score; a resample draws the same sessions for every arm and
+seed, so that a difference is paired. The spread between seeds stands beside it.
+Shapes: S sessions, H horizons, A units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.arms import Run
+from dyad.config import as_dict
+from dyad.layouts import processed
+from dyad.metrics import agreement, bootstrap
+from dyad.provenance import atomic_path, run_card, write_json
+
+if TYPE_CHECKING:
+    from distill.ablate import Arms, Config
+
+Array = NDArray[np.float64]
+
+
+def macro_ccc(totals: Array) -> Array:
+    """Mean CCC over the units that have one; [..., A, 8] → [...]."""
+    return np.nanmean(agreement.scores(totals).ccc, axis=-1)
+
+
+def skill(totals: Array) -> Array:
+    """Share of squared error that the model takes off the mean predictor's; [..., A, 8] → [...]."""
+    return agreement.scores(totals).total_skill
+
+
+SCORES: dict[str, Callable[[Array], Array]] = {"macro CCC": macro_ccc, "skill": skill}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm: score → mean over seeds, its interval, its seeds, and the difference to the first arm with interval."""
+
+    arm: str
+    value: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    by_seed: dict[str, list[float]]
+    difference: dict[str, tuple[float, float, float]]
+    average_precision: float
+    by_horizon: list[float]
+
+
+def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
+    """Rows in the order of the arms; the first one's differences are 0."""
+    names = list(dict.fromkeys(run.arm for run in runs))
+    counts = bootstrap.resample_counts(len(runs[0].sums), resamples)
+    point: dict[str, dict[str, Array]] = {}
+    drawn: dict[str, dict[str, Array]] = {}
+    for name in names:
+        of_arm = [run.sums[:, horizon] for run in runs if run.arm == name]
+        point[name] = {k: np.array([score(x.sum(axis=0)) for x in of_arm]) for k, score in SCORES.items()}
+        drawn[name] = {
+            k: np.mean([bootstrap.bootstrap(x, score, counts) for x in of_arm], axis=0) for k, score in SCORES.items()
+        }
+    first = names[0]
+    made = []
+    for name in names:
+        of_arm = [run for run in runs if run.arm == name]
+        made.append(
+            Row(
+                name,
+                {k: float(v.mean()) for k, v in point[name].items()},
+                {k: bootstrap.interval(drawn[name][k]) for k in SCORES},
+                {k: [round(float(x), 4) for x in v] for k, v in point[name].items()},
+                {
+                    k: (
+                        float(point[name][k].mean() - point[first][k].mean()),
+                        *bootstrap.interval(drawn[name][k] - drawn[first][k]),
+                    )
+                    for k in SCORES
+                },
+                float(np.nanmean([run.precision[horizon] for run in of_arm])),
+                [
+                    float(np.mean([macro_ccc(r.sums[:, h].sum(axis=0)) for r in of_arm]))
+                    for h in range(runs[0].sums.shape[1])
+                ],
+            )
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an ablation found."""
+
+    question: str
+    rows: list[Row]
+    sessions: int
+    seeds: int
+    bound: float | None
+    """Attainable skill of these sessions; None where nobody knows it."""
+    run: dict[str, Any]
+
+    def table(self) -> str:
+        """Markdown."""
+        first = self.rows[0].arm
+        head = ["arm", "macro CCC", f"minus “{first}”", "skill", f"minus “{first}”", "AUPRC"]
+        if self.bound is not None:
+            head.insert(5, "share of the attainable")
+        lines = [
+            f"{self.question} {self.sessions} held-out sessions, {self.seeds} seeds; 95 % intervals over sessions.",
+            "",
+            "| " + " | ".join(head) + " |",
+            "|" + "---|" * len(head),
+        ]
+        for row in self.rows:
+            cells = [row.arm]
+            for k in SCORES:
+                low, high = row.interval[k]
+                cells.append(f"{row.value[k]:.3f} [{low:.3f}, {high:.3f}]")
+                gain, low, high = row.difference[k]
+                cells.append("" if row.arm == first else f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+            if self.bound is not None:
+                cells.append(f"{100 * row.value['skill'] / self.bound:.0f} %")
+            lines.append("| " + " | ".join([*cells, f"{row.average_precision:.3f}"]) + " |")
+        if self.bound is not None:
+            lines += ["", f"Attainable skill of these sessions: {self.bound:.3f}."]
+        return "\n".join(lines)
+
+    def write(self, out: Path, report: Path | None, mark: str) -> None:
+        """table.md and results.json in `out`; the table between the marks of `report` where one is given."""
+        content = {"question": self.question, "bound_skill": self.bound, "sessions": self.sessions}
+        rows = [as_dict(row) for row in self.rows]
+        write_json(out / "results.json", content | {"seeds": self.seeds, "arms": rows, "run": self.run})
+        with atomic_path(out / "table.md") as part:
+            part.write_text(self.table() + "\n", encoding="utf8")
+        if report is not None:
+            put_between(report, mark, self.table())
+
+
+def put_between(path: Path, mark: str, text: str) -> None:
+    """Replace what stands between <!-- mark:begin --> and <!-- mark:end --> of a Markdown file."""
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    whole = path.read_text(encoding="utf8") if path.is_file() else ""
+    if whole.count(begin) != 1 or whole.count(end) != 1:
+        raise ValueError(f"{path}: needs one line {begin} and one line {end}, for the table between them")
+    before, rest = whole.split(begin)
+    after = rest.split(end)[1]
+    with atomic_path(path) as part:
+        part.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf8")
+
+
+def compare(config: Config, arms: Arms, runs: Sequence[Run]) -> Comparison:
+    """Score the runs and, on synthetic dyads, the bound."""
+    sessions = processed.load(config.dataset, "val")
+    return Comparison(
+        arms.question,
+        rows_of(runs, config.horizon, config.resamples),
+        len(runs[0].sums),
+        len({run.seed for run in runs}),
+        _bound(config, sessions),
+        run_card(command="distill.ablate", config=as_dict(config)),
+    )
+
+
+def _bound(config: Config, sessions: Sequence[Any]) -> float | None:
+    from dyad.synthetic.bound import attainable_skill
+
+    root = processed.root_of(config.dataset)
+    if not config.bound_listeners or not all((root / "truth" / f"{s.id}.npz").is_file() for s in sessions):
+        return None
+    mean = np.nan_to_num(np.nanmean(np.concatenate([s.prob for s in processed.load(config.dataset, "train")]), axis=0))
+    return attainable_skill(root, sessions, mean, config.horizon, listeners=config.bound_listeners)
