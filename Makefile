@@ -1,7 +1,8 @@
 # check: what CI checks before the tests      test: the tests
 # demo:  the whole chain, dataset to robot    bench: the benchmarks
+# distillation: does it pay, and which term does (an hour and a half); writes docs/ablation.md
 # packaged-student: the demo, and its student made the packaged one
-.PHONY: check test bench demo packaged-student assets
+.PHONY: check test bench demo packaged-student assets distillation
 
 # Where the chain writes, and how large it is. make demo stays within 15 minutes on two cores.
 OUT ?= out/demo
@@ -42,3 +43,17 @@ packaged-student: demo assets
 
 assets:
 	uv run python -m benchmarks.package_assets --chain $(OUT)
+
+# A hundred short conversations, a hundred and twenty more speakers, a stand-in teacher, and every arm three times.
+D = out/distillation
+GIVEN = --dataset $(D)/dyads --labels $(D)/teacher/labels --extra $(D)/speakers --extra-labels $(D)/teacher/extra
+distillation:
+	$(PY) dyad.synthetic --out $(D)/dyads --sessions 100 --seconds 30 --seed 31 --val-share 0.4
+	$(PY) dyad.synthetic --out $(D)/speakers --sessions 121 --seconds 30 --seed 32 --val-share 0.008
+	$(PY) benchmarks.stand_in_teacher --dataset $(D)/dyads --extra $(D)/speakers --out $(D)/teacher
+	for arms in distillation losses; do \
+		$(PY) distill.ablate --arms configs/ablation/$$arms.yaml $(GIVEN) --out $(D)/$$arms --report docs/ablation.md \
+			--results benchmarks/results/$$arms.json $$(test $$arms = distillation && echo --engines); \
+	done
+	$(PY) benchmarks.planted_lags --dataset $(D)/dyads \
+		--predictions $(D)/distillation/distilled-120-more-speakers/*/predictions

@@ -9,8 +9,8 @@ listeners as the student, is how people answer. It never labels a session that i
 without a third of the sessions label that third; else the labels would repeat the annotations' own noise, the leak
 that makes soft labels worthless. Speakers without annotated listeners get the mean of all networks.
 
-Writes OUT/labels, OUT/extra (soft-label stores) and, for comparison, OUT/seen (labelled by a network that was trained on
-these very sessions) and OUT/perfect (the expectation over listeners, from the generator itself).
+Writes OUT/labels, OUT/extra (soft-label stores) and, for comparison, OUT/seen (labelled by networks that were trained
+on these very sessions) and OUT/perfect (the expectation over listeners, from the generator itself).
 Shapes: B clips, T frames, F inputs, A units, C channels.
 """
 

@@ -47,8 +47,8 @@ class Config:
     """Speakers without annotated listeners, for arms that set `extra: true`."""
     extra_labels: Path | None = None
     """Their soft labels."""
-    seeds: int = 3
-    """Runs of every arm."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of every arm each. Processes may share the work, each with some; a last call with all compares."""
     horizon: int = 4
     """Look-ahead of the scores, frames."""
     engines: bool = False
@@ -59,6 +59,8 @@ class Config:
     """Listeners averaged for the attainable skill of synthetic sessions; 0 leaves the bound out."""
     report: Path | None = None
     """Markdown file whose part between <!-- arms-file-name:begin --> and :end --> becomes the table."""
+    results: Path | None = None
+    """Where results.json is written besides OUT."""
     threads: int = 2
     """Processor threads of torch."""
     workers: int = 2
@@ -66,8 +68,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be compared."""
-        if self.seeds < 1 or self.resamples < 1 or self.horizon < 0:
-            raise ValueError("seeds ≥ 1, resamples ≥ 1 and horizon ≥ 0 are needed")
+        if not self.seeds or self.resamples < 1 or self.horizon < 0:
+            raise ValueError("one seed or more, resamples ≥ 1 and horizon ≥ 0 are needed")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,7 +82,11 @@ def main(argv: list[str] | None = None) -> int:
     runs = train_all(config, arms)
     made = comparison.compare(config, arms, runs)
     print(made.table())
-    made.write(config.out, config.report, config.arms.stem)
+    made.write(config.out)
+    if config.results is not None:
+        made.write_results(config.results)
+    if config.report is not None:
+        comparison.put_between(config.report, config.arms.stem, made.table())
     return 0
 
 

@@ -89,7 +89,7 @@ def settings(config: Config, arms: Arms, arm: str, seed: int) -> TrainConfig:
 
 def train_all(config: Config, arms: Arms) -> list[Run]:
     """All runs, trained where they are not there yet; every arm's settings are checked before the first one trains."""
-    wanted = {(arm, seed): settings(config, arms, arm, seed) for seed in range(config.seeds) for arm in arms.arms}
+    wanted = {(arm, seed): settings(config, arms, arm, seed) for seed in config.seeds for arm in arms.arms}
     runs = []
     for (arm, seed), train in wanted.items():
         kept = train.out / "scores.npz"

@@ -51,6 +51,9 @@ class Row:
     difference: dict[str, tuple[float, float, float]]
     average_precision: float
     by_horizon: list[float]
+    """Macro CCC of every horizon."""
+    by_unit: list[float | None]
+    """CCC of every unit at the horizon compared; None where it never varies."""
 
 
 def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
@@ -69,6 +72,7 @@ def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
     made = []
     for name in names:
         of_arm = [run for run in runs if run.arm == name]
+        units = np.mean([agreement.scores(run.sums[:, horizon].sum(axis=0)).ccc for run in of_arm], axis=0)
         made.append(
             Row(
                 name,
@@ -87,6 +91,7 @@ def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
                     float(np.mean([macro_ccc(r.sums[:, h].sum(axis=0)) for r in of_arm]))
                     for h in range(runs[0].sums.shape[1])
                 ],
+                [None if np.isnan(x) else round(float(x), 4) for x in units],
             )
         )
     return made
@@ -130,15 +135,17 @@ class Comparison:
             lines += ["", f"Attainable skill of these sessions: {self.bound:.3f}."]
         return "\n".join(lines)
 
-    def write(self, out: Path, report: Path | None, mark: str) -> None:
-        """table.md and results.json in `out`; the table between the marks of `report` where one is given."""
-        content = {"question": self.question, "bound_skill": self.bound, "sessions": self.sessions}
-        rows = [as_dict(row) for row in self.rows]
-        write_json(out / "results.json", content | {"seeds": self.seeds, "arms": rows, "run": self.run})
+    def write(self, out: Path) -> None:
+        """table.md and results.json in a folder."""
+        self.write_results(out / "results.json")
         with atomic_path(out / "table.md") as part:
             part.write_text(self.table() + "\n", encoding="utf8")
-        if report is not None:
-            put_between(report, mark, self.table())
+
+    def write_results(self, path: Path) -> None:
+        """All figures as JSON."""
+        content = {"question": self.question, "bound_skill": self.bound, "sessions": self.sessions}
+        rows = [as_dict(row) for row in self.rows]
+        write_json(path, content | {"seeds": self.seeds, "arms": rows, "run": self.run})
 
 
 def put_between(path: Path, mark: str, text: str) -> None:
