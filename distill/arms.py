@@ -104,7 +104,8 @@ def train_all(config: Config, arms: Arms) -> list[Run]:
     return runs
 
 
-def _spec(train: TrainConfig) -> StudentSpec:
+def spec_of(train: TrainConfig) -> StudentSpec:
+    """The student that a run trains."""
     return configuration.load(StudentSpec, train.student)
 
 
@@ -123,12 +124,12 @@ def _open_eyes(train: TrainConfig) -> None:
         freeze_eyes=False,
         qat_steps=0,
     )
-    trainer = Trainer(alone, _spec(train))
+    trainer = Trainer(alone, spec_of(train))
     trainer.ship()  # before the first step on clips: eyes and nothing else
 
 
 def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    spec = _spec(train)
+    spec = spec_of(train)
     trainer = Trainer(train, spec)
     trainer.run()
     trainer.ship()

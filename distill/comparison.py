@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.arms import Run
+from distill.arms import Run, settings, spec_of
+from dyad.action_units import RARE
+from dyad.clock import FPS
 from dyad.config import as_dict
 from dyad.layouts import processed
 from dyad.metrics import agreement, bootstrap
@@ -108,6 +110,8 @@ class Comparison:
     bound: float | None
     """Attainable skill of these sessions; None where nobody knows it."""
     run: dict[str, Any]
+    au_names: tuple[str, ...]
+    horizons: tuple[int, ...]
 
     def table(self) -> str:
         """Markdown."""
@@ -115,14 +119,9 @@ class Comparison:
         head = ["arm", "macro CCC", f"minus “{first}”", "skill", f"minus “{first}”", "AUPRC"]
         if self.bound is not None:
             head.insert(5, "share of the attainable")
-        lines = [
-            f"{self.question} {self.sessions} held-out sessions, {self.seeds} seeds; 95 % intervals over sessions.",
-            "",
-            "| " + " | ".join(head) + " |",
-            "|" + "---|" * len(head),
-        ]
+        rows: list[tuple[str, list[str]]] = []
         for row in self.rows:
-            cells = [row.arm]
+            cells: list[str] = []
             for k in SCORES:
                 low, high = row.interval[k]
                 cells.append(f"{row.value[k]:.3f} [{low:.3f}, {high:.3f}]")
@@ -130,10 +129,25 @@ class Comparison:
                 cells.append("" if row.arm == first else f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
             if self.bound is not None:
                 cells.append(f"{100 * row.value['skill'] / self.bound:.0f} %")
-            lines.append("| " + " | ".join([*cells, f"{row.average_precision:.3f}"]) + " |")
+            rows.append((row.arm, [*cells, f"{row.average_precision:.3f}"]))
+        intro = f"{self.question} {self.sessions} held-out sessions, {self.seeds} seeds; 95 % intervals over sessions."
+        lines = [intro, "", *_markdown(head, rows)]
         if self.bound is not None:
             lines += ["", f"Attainable skill of these sessions: {self.bound:.3f}."]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *self._by_horizon(), "", *self._rare()])
+
+    def _by_horizon(self) -> list[str]:
+        """Macro CCC at every look-ahead."""
+        ahead = [f"{1000 * h / FPS:.0f} ms" for h in self.horizons]
+        rows = [(row.arm, [f"{x:.3f}" for x in row.by_horizon]) for row in self.rows]
+        return ["Macro CCC at every look-ahead:", "", *_markdown(["arm", *ahead], rows)]
+
+    def _rare(self) -> list[str]:
+        """CCC of the units that seldom move."""
+        places = [i for i, name in enumerate(self.au_names) if name in RARE]
+        values = [(row.arm, [row.by_unit[i] for i in places]) for row in self.rows]
+        rows = [(arm, ["–" if x is None else f"{x:.3f}" for x in units]) for arm, units in values]
+        return ["CCC of the rare units:", "", *_markdown(["arm", *(self.au_names[i] for i in places)], rows)]
 
     def write(self, out: Path) -> None:
         """table.md and results.json in a folder."""
@@ -146,6 +160,11 @@ class Comparison:
         content = {"question": self.question, "bound_skill": self.bound, "sessions": self.sessions}
         rows = [as_dict(row) for row in self.rows]
         write_json(path, content | {"seeds": self.seeds, "arms": rows, "run": self.run})
+
+
+def _markdown(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join([name, *cells]) + " |" for name, cells in rows]
 
 
 def put_between(path: Path, mark: str, text: str) -> None:
@@ -162,7 +181,8 @@ def put_between(path: Path, mark: str, text: str) -> None:
 
 def compare(config: Config, arms: Arms, runs: Sequence[Run]) -> Comparison:
     """Score the runs and, on synthetic dyads, the bound."""
-    sessions = processed.load(config.dataset, "val")
+    spec = spec_of(settings(config, arms, runs[0].arm, runs[0].seed))
+    sessions = processed.load(config.dataset, "val", au_names=spec.au_names)
     return Comparison(
         arms.question,
         rows_of(runs, config.horizon, config.resamples),
@@ -170,6 +190,8 @@ def compare(config: Config, arms: Arms, runs: Sequence[Run]) -> Comparison:
         len({run.seed for run in runs}),
         _bound(config, sessions),
         run_card(command="distill.ablate", config=as_dict(config)),
+        spec.au_names,
+        spec.horizons,
     )
 
 
