@@ -56,4 +56,6 @@ distillation:
 			--results benchmarks/results/$$arms.json $$(test $$arms = distillation && echo --engines); \
 	done
 	$(PY) benchmarks.planted_lags --dataset $(D)/dyads \
-		--predictions $(D)/distillation/distilled-120-more-speakers/*/predictions
+		--predictions $(D)/distillation/distilled-120-more-speakers/*/predictions --report docs/ablation.md
+	$(PY) benchmarks.peer_quality --arms configs/ablation/distillation.yaml $(GIVEN) --out $(D)/distillation --engines \
+		--results benchmarks/results/peer_quality.json --report docs/ablation.md

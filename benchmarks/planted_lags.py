@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.comparison import put_between
 from dyad.action_units import SEED17
 from dyad.clock import FPS
 from dyad.config import as_dict, parse, run_main
@@ -42,6 +43,8 @@ class Config:
     """Which of the predictions, frames ahead."""
     out: Path = Path("benchmarks/results/planted_lags.json")
     """Results file."""
+    report: Path | None = None
+    """Markdown file whose part between <!-- lags:begin --> and <!-- lags:end --> becomes the table."""
 
 
 def half_rise_s(curve: NDArray[np.float64]) -> float:
@@ -104,13 +107,18 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, print the table and the JSON line, write the file."""
     config = parse(Config, argv, prog="python -m benchmarks.planted_lags", description=(__doc__ or "").split("\n")[0])
     rows = measure(config)
-    print("| event | unit | events | planted lag | listeners half-way | student half-way | rise, listeners / student |")
-    print("|---|---|---|---|---|---|---|")
-    for r in rows:
-        print(
-            f"| {r['event']} | {r['unit']} | {r['count']} | {r['planted_lag_s']:.2f} s | {r['listeners_s']:.2f} s "
-            f"| {r['student_s']:.2f} s | {r['listeners_rise']:.2f} / {r['student_rise']:.2f} |"
-        )
+    lines = [
+        "| event | unit | events | planted lag | listeners half-way | student half-way | rise, listeners / student |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['event']} | {r['unit']} | {r['count']} | {r['planted_lag_s']:.2f} s | {r['listeners_s']:.2f} s "
+        f"| {r['student_s']:.2f} s | {r['listeners_rise']:.2f} / {r['student_rise']:.2f} |"
+        for r in rows
+    ]
+    print("\n".join(lines))
+    if config.report is not None:
+        put_between(config.report, "lags", "\n".join(lines))
     weight = np.array([r["count"] * r["listeners_rise"] for r in rows])
     gap = np.array([r["student_s"] - r["listeners_s"] for r in rows])
     summary = {

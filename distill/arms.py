@@ -13,7 +13,7 @@ import dataclasses
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,16 +135,26 @@ def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDA
     trainer.ship()
     model = checkpoint.load(train.out / "checkpoint")
     store = _through_the_engine(config, train, spec) if config.engines else None
-    sums, curves = [], []
-    for session in trainer.val_set:
+
+    def said(session: TrainingSession) -> tuple[Floats, Floats]:
         if store is not None:
-            said = store.read(session.id)
-            prob, act = said.prob, said.act_prob
-        else:
-            prob, act = predict(model, session, look(model, session, trainer.kept_in(session)))
-        sums.append([_sums(prob, session.prob, i, h, trainer.mean) for i, h in enumerate(spec.horizons)])
+            stored = store.read(session.id)
+            return stored.prob, stored.act_prob
+        return predict(model, session, look(model, session, trainer.kept_in(session)))
+
+    return score(trainer, said)
+
+
+def score(
+    trainer: Trainer, said: Callable[[TrainingSession], tuple[Floats, Floats]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums [S, H, A, 8] and average precision [H, A] of what is `said` (probability, activation) of each session."""
+    sums, curves, horizons = [], [], trainer.spec.horizons
+    for session in trainer.val_set:
+        prob, act = said(session)
+        sums.append([_sums(prob, session.prob, i, h, trainer.mean) for i, h in enumerate(horizons)])
         curves.append((act, session.act))
-    return np.array(sums), np.array([_precision(curves, i, h) for i, h in enumerate(spec.horizons)])
+    return np.array(sums), np.array([_precision(curves, i, h) for i, h in enumerate(horizons)])
 
 
 def _sums(prob: Floats, true: Floats, column: int, horizon: int, mean: Floats) -> NDArray[np.float64]:

@@ -110,6 +110,13 @@ def speaker_units(root: Path, session_id: str, au_names: Sequence[str]) -> Float
     return None
 
 
+def known_mean(tables: Sequence[Floats]) -> Floats:
+    """Mean per unit [A] of what is known in tables [T, A]; 0 for a unit that is known nowhere."""
+    stacked = np.concatenate(tables)
+    known = (~np.isnan(stacked)).sum(axis=0)
+    return (np.nansum(stacked, axis=0) / np.maximum(known, 1)).astype(np.float32)
+
+
 def audio_windows(sound: Floats, frames: int, spec: StudentSpec, first: int = 0) -> Floats:
     """Windows [frames, 800] that end with frames first, first + 1, …; the same cut as the front end's."""
     width = spec.audio_window_samples

@@ -181,7 +181,7 @@ def put_between(path: Path, mark: str, text: str) -> None:
 
 def compare(config: Config, arms: Arms, runs: Sequence[Run]) -> Comparison:
     """Score the runs and, on synthetic dyads, the bound."""
-    spec = spec_of(settings(config, arms, runs[0].arm, runs[0].seed))
+    spec = spec_of(settings(config, arms, next(iter(arms.arms)), runs[0].seed))
     sessions = processed.load(config.dataset, "val", au_names=spec.au_names)
     return Comparison(
         arms.question,

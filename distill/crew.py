@@ -7,6 +7,7 @@ first one decodes, validates and writes.
 """
 
 import contextlib
+import datetime as dt
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -24,16 +25,16 @@ class Crew:
         """`device` auto takes a GPU where there is one. Raises ValueError for a device that is not here."""
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.precision = precision
+        chosen = _open(device)
         if self.size > 1:
             from accelerate import Accelerator
+            from accelerate.utils import InitProcessGroupKwargs
 
-            accelerator: Any = Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+            patient = InitProcessGroupKwargs(timeout=dt.timedelta(hours=12))  # while the first decodes and validates
+            accelerator: Any = Accelerator(cpu=chosen.type == "cpu", kwargs_handlers=[patient])
             self.rank, self.device = int(accelerator.process_index), torch.device(accelerator.device)
             return
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device {device!r}: torch sees no GPU here; use --device cpu")
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.rank, self.device = 0, torch.device(chosen)
+        self.rank, self.device = 0, chosen
 
     @property
     def leads(self) -> bool:
@@ -45,15 +46,24 @@ class Crew:
         return [*parts, self.rank] if self.size > 1 else list(parts)
 
     def average(self, parameters: Iterable[Tensor]) -> None:
-        """Average the gradients of all processes, in place."""
+        """Average the gradients of all processes; a weight that some clips do not reach counts as 0 there."""
         if self.size == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
+        trained = [p for p in parameters if p.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        reached = gradients[0].new_tensor([p.grad is not None for p in trained])
+        flat = torch.cat([*(g.flatten() for g in gradients), reached])
         torch.distributed.all_reduce(flat)
-        flat /= self.size
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.reshape(gradient.shape))
+        *parts, reached = (flat / self.size).split([*(p.numel() for p in trained), len(trained)])
+        for parameter, part, share in zip(trained, parts, reached.tolist(), strict=True):
+            parameter.grad = part.reshape(parameter.shape) if share else None
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum of a number over all processes: not finite on any when it is not on one."""
+        total = value.detach().clone()
+        if self.size > 1:
+            torch.distributed.all_reduce(total)
+        return total
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -73,3 +83,16 @@ class Crew:
         """Mixed precision for the float phase; fake quantisation keeps float32, or its grid would be rounded twice."""
         enabled = self.precision == "bfloat16" and not quantising
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _open(device: str) -> torch.device:
+    """The device of this name; raises ValueError when it is not here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch sees no GPU here; use --device cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's own words for an unknown name, a missing backend
+        raise ValueError(f"device {device!r} is not here ({str(error).splitlines()[0]}); use --device cpu") from None
+    return torch.device(device)

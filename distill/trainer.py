@@ -55,13 +55,12 @@ class Trainer:
         self.train_set, self.val_set = self._open()
         self.seen: list[NDArray[np.float32]] = []
         self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify)
-        stacked_prob, stacked_act = (np.concatenate([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
-        self.mean, self.rate = (np.nan_to_num(np.nanmean(v, axis=0)) for v in (stacked_prob, stacked_act))
+        self.mean, self.rate = (batches.known_mean([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
         self.frequency = torch.from_numpy(self.rate).to(self.crew.device)
         self.model = Student(spec)
         self.speaker_head = nn.Linear(spec.d_model, len(spec.au_names)).to(self.crew.device)
         self.model.heads.start_at(torch.from_numpy(self.mean), torch.from_numpy(self.rate))
-        self.model.vision.calibrate(self._clips(0, 1).frame_u8[:, ::8].flatten(0, 1)[:128])
+        self.model.vision.calibrate(self.clips(0, 1).frame_u8[:, ::8].flatten(0, 1)[:128])
         self.model.to(self.crew.device)
         self.averaged = copy.deepcopy(self.model)
         self.step = 0
@@ -79,9 +78,14 @@ class Trainer:
         config = self.config
         with self.crew.lead_first():
             train = self._open_split(config.dataset, "train", config.labels)
-            if config.extra is not None:
-                train += self._open_split(config.extra, "train", config.extra_labels, annotated=False)
-            return train, self._open_split(config.dataset, "val", config.labels)
+            val = self._open_split(config.dataset, "val", config.labels)
+            if config.extra is None:
+                return train, val
+            extra = self._open_split(config.extra, "train", config.extra_labels, annotated=False)
+            if twice := sorted({s.id for s in extra} & {s.id for s in (*train, *val)}):
+                names = ", ".join(twice[:3])
+                raise ValueError(f"{config.extra}: {config.dataset} holds {names} too; extra speakers must be others")
+            return train + extra, val
 
     def _open_split(
         self, root: Path, split: str, labels: Path | None, *, annotated: bool = True
@@ -114,7 +118,7 @@ class Trainer:
             folder = front_cache.folder_of(self.config.extra, self.spec) / session.id
         return folder
 
-    def _clips(self, step: int, purpose: int = 0) -> Batch:
+    def clips(self, step: int, purpose: int = 0) -> Batch:
         """The batch of a step; calibration draws its own, under another purpose."""
         parts = (self.config.seed, purpose, step)
         rng = np.random.default_rng(self.crew.seed(*parts) if purpose == 0 else parts)
@@ -133,10 +137,10 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         """Batches of the steps to come, the next one cut while the present one trains."""
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(self._clips, self.step)
+            waiting = pool.submit(self.clips, self.step)
             for step in range(self.step, self.total_steps):
                 batch = waiting.result()
-                waiting = pool.submit(self._clips, step + 1)
+                waiting = pool.submit(self.clips, step + 1)
                 yield batch
 
     # ---- steps ------------------------------------------------------------------------------------------------
@@ -169,7 +173,7 @@ class Trainer:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step + 7919 * self.crew.rank)
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate_now()
+            group["lr"] = self.rate_now()
         with self.crew.autocast(quantising=self.step >= self.config.steps):
             seen = batch.seen if batch.seen.shape[-1] else self.model.visual_features(batch.frame_u8)
             state = self.model.init_state(len(seen))
@@ -177,15 +181,15 @@ class Trainer:
             blind = bool(torch.isnan(batch.speaker_au).all()) or bool(batch.seen.shape[-1]) or not self._eyes_train
             speaker = None if blind else self.speaker_head(torch.relu(seen)).float()
         terms = objective(logits.float(), batch, speaker, self.frequency, self.config.loss)
-        loss = terms["loss"]
-        if not torch.isfinite(loss):
-            self._stop(loss.item())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        terms["loss"].backward()
         self.crew.average(self._parameters())
-        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        for what, value in (("loss", self.crew.total(terms["loss"])), ("gradient", norm)):
+            if not torch.isfinite(value):
+                self._stop(what, value.item())
         self.optimizer.step()
-        self._average()
+        self.average()
         return {k: float(v.detach()) for k, v in terms.items()}
 
     @property
@@ -193,14 +197,15 @@ class Trainer:
         """Whether the present step changes the eyes."""
         return self.config.qat_eyes if self.step >= self.config.steps else not self.config.freeze_eyes
 
-    def _stop(self, loss: float) -> NoReturn:
+    def _stop(self, what: str, value: float) -> NoReturn:
         """Keep the averaged weights of before this step, and say where they are."""
         kept = self.config.out / "last_good"
         if self.crew.leads and self.step > 0:
             checkpoint.save(kept, self.averaged, self._card())
+        self.crew.wait()  # a process that ends in an error ends the others: the first one writes before that
+        where = f"the last good checkpoint is kept in {kept}; " if self.step > 0 else ""
         raise ValueError(
-            f"loss became {loss} at step {self.step}; the last good checkpoint is kept in {kept}, the last resume "
-            f"point in {self.config.out}; lower --learning-rate, give another --out and run again"
+            f"{what} became {value} at step {self.step}; {where}lower --learning-rate, give another --out and run again"
         )
 
     def _parameters(self) -> list[Tensor]:
@@ -209,7 +214,7 @@ class Trainer:
     def _new_optimizer(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(self._parameters(), lr=1e-3, weight_decay=self.config.weight_decay)
 
-    def _rate_now(self) -> float:
+    def rate_now(self) -> float:
         """Warm-up over a twentieth of the phase, then a cosine down to a fiftieth."""
         quantising = self.step >= self.config.steps
         peak = self.config.qat_learning_rate if quantising else self.config.learning_rate
@@ -220,7 +225,8 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def average(self) -> None:
+        """Move the averaged weights towards the present ones."""
         decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
         for mine, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
@@ -248,7 +254,7 @@ class Trainer:
         """Ship the float parent, then go on from its averaged weights with fake quantisation."""
         if self.crew.leads:
             checkpoint.save(self.config.out / "float", self.averaged, self._card())
-        seen = [self._clips(k, 2).to(self.crew.device) for k in range(4)]
+        seen = [self.clips(k, 2).to(self.crew.device) for k in range(4)]
         calibration.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
         self.averaged.vision.requires_grad_(self.config.qat_eyes)
         self.model = copy.deepcopy(self.averaged)
@@ -298,7 +304,7 @@ class Trainer:
             self.model.vision.requires_grad_(self.config.qat_eyes)
         if self.crew.leads:
             forget_after(self.config.out, self.step)
-        print(f"going on at step {self.step} of {self.total_steps}")
+            print(f"going on at step {self.step} of {self.total_steps}")
         return True
 
     def _card(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_a_finished_run_started_again_trains_no_further(straight: Path, base: Co
 def test_a_few_steps_lower_the_loss_on_a_fixed_clip(base: Config, tmp_path: Path) -> None:
     config = replace(base, out=tmp_path, steps=12, qat_steps=0, learning_rate=3e-3)
     trainer = Trainer(config, TINY)
-    batch = trainer._clips(0)
+    batch = trainer.clips(0)
     values = []
     for _ in range(12):
         values.append(trainer._train_step(batch)["loss"])
@@ -148,13 +148,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 ) -> None:
     config = replace(base, out=tmp_path)
     trainer = Trainer(config, TINY)
-    honest = trainer._clips
+    honest = trainer.clips
 
     def poisoned(step: int, purpose: int = 0) -> object:
         batch = honest(step, purpose)
         return replace(batch, audio=batch.audio * torch.nan) if (step, purpose) == (2, 0) else batch
 
-    monkeypatch.setattr(trainer, "_clips", poisoned)
+    monkeypatch.setattr(trainer, "clips", poisoned)
     with pytest.raises(ValueError, match=r"loss became nan at step 2; .*lower --learning-rate"):
         trainer.run()
     kept = torch.load(tmp_path / "resume.pt", weights_only=True)
@@ -174,7 +174,7 @@ def test_soft_labels_are_learnt_from_where_the_teacher_spoke(base: Config, dyads
     store.write(sessions[0].id, zeros + 0.3, zeros - 1, zeros + 0.05)
     trainer = Trainer(replace(base, out=tmp_path / "run", labels=tmp_path / "labels"), TINY)
     assert [s.soft is not None for s in trainer.train_set] == [True, False]
-    assert trainer._train_step(trainer._clips(0))["soft"] > 0
+    assert trainer._train_step(trainer.clips(0))["soft"] > 0
     assert trainer._card()["inputs"]["teacher"] == "t"
 
 
