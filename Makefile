@@ -27,6 +27,7 @@ test:
 bench:
 	uv run python -m benchmarks.loop
 	uv run python benchmarks/student.py
+	uv run python -m benchmarks.figures
 
 demo:
 	$(PY) dyad.synthetic --out $(OUT)/dyads --sessions $(SESSIONS) --seconds $(SECONDS_EACH) --seed $(SEED)
@@ -59,3 +60,4 @@ distillation:
 		--predictions $(D)/distillation/distilled-120-more-speakers/*/predictions --report docs/ablation.md
 	$(PY) benchmarks.peer_quality --arms configs/ablation/distillation.yaml $(GIVEN) --out $(D)/distillation --engines \
 		--results benchmarks/results/peer_quality.json --report docs/ablation.md
+	$(PY) benchmarks.figures

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)  # run as a file, this folder would hide the package `student`
+if Path(sys.path[0]).resolve() == ROOT / "benchmarks":
+    sys.path[0] = str(ROOT)  # run as a file, this folder would hide the package `student`
 
 import json  # noqa: E402 - after the path
 import os  # noqa: E402

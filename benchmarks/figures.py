@@ -1,0 +1,99 @@
+"""Copy the student's figures from results files into the README: none is typed.
+
+python -m benchmarks.figures
+"""
+
+from pathlib import Path
+from typing import Any
+
+from distill.comparison import put_between
+from dyad.provenance import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+ROWS = {
+    "speedup_vs_eager_window": "torch, running the last 64 frames again each frame",
+    "speedup_vs_eager_cached_eyes": "the same with visual features kept",
+    "speedup_vs_eager_step": "torch, one step with its state",
+    "speedup_vs_compiled_step": "the same through `torch.compile`",
+    "speedup_vs_resnet_gru": "ResNet18 + two-way GRU + cross-attention, 112 px, frame features kept",
+    "speedup_vs_resnet_gru_224": "the same at 224 px",
+    "speedup_vs_transvae_published": "TransVAE online, as published",
+    "speedup_vs_transvae_cached": "TransVAE online, encoding new frames only",
+    "int8_vs_fp32": "its own float32 step in ONNX Runtime",
+    "cpu_flavour_vs_signed": "the signed (TensorRT) INT8 file in ONNX Runtime",
+}
+
+
+def speed(result: dict[str, Any]) -> str:
+    """The table of ratios, and what else one run measured."""
+    machine, settings = result["run"]["machine"], result["run"]["config"]
+    small, plain = settings["preset"], settings["plain"]
+    rows, facts = result["rows"], result["facts"]
+    step = rows[f"{small} int8"]
+    where = f"one thread of an {machine['processor']} with {machine['cores']} cores, {result['run']['time_utc'][:10]}"
+    size = f"{facts[small]['megabytes']['int8']:.1f} MB"
+    sources = "[results](benchmarks/results/student.json), `python benchmarks/student.py`"
+    took = f"takes {step['p50_ms']:.2f} ms (p99 {step['p99_ms']:.2f}) on {where}, {size}"
+    lines = [
+        f"One INT8 step of `{small}` {took} ({sources}). Medians, taken in turns:",
+        "",
+        "| beside | it is faster by |",
+        "|---|---|",
+    ]
+    lines += [f"| {title} | {result[key]:.1f} × |" for key, title in ROWS.items() if key in result]
+    if plain:
+        lines += [
+            (
+                f"| with plain convolutions (`{plain}`): INT8 beside its own float32 step "
+                f"| {result[f'int8_vs_fp32_{plain}']:.1f} × |"
+            )
+        ]
+    shares = [f"{100 * facts[p]['eyes_share_of_conv_peak']:.0f} % (`{p}`)" for p in (small, plain) if p]
+    lines += ["", f"The eyes reach {' and '.join(shares)} of the machine's INT8 convolution peak. "]
+    if "paced_30_hz" in facts:
+        p = facts["paced_30_hz"]
+        lines[-1] += (
+            f"At 30 Hz beside a thread that decodes and evicts caches: p50 {p['p50_ms']}, p99 {p['p99_ms']} ms. "
+        )
+    if "long_stream" in facts:
+        s = facts["long_stream"]
+        lines[-1] += f"After {s['minutes']:.0f} minutes of stream a step costs {s['step_old_vs_fresh']:.3f} of a fresh "
+        lines[-1] += (
+            f"one's, and memory is {s['memory_after_vs_first_minute']:.3f} of what it was after the first minute."
+        )
+    return "\n".join(lines)
+
+
+def quality(result: dict[str, Any]) -> str:
+    """The arms of the main comparison in one table."""
+    first = result["arms"][0]["arm"]
+    intro = f"Distilled beside hard labels only, through the INT8 engines, {result['sessions']} held-out synthetic "
+    sources = "[results](benchmarks/results/distillation.json), [more](docs/ablation.md)"
+    lines = [
+        f"{intro}sessions, {result['seeds']} seeds ({sources}):",
+        "",
+        f"| | macro CCC | minus “{first}” | skill | minus “{first}” | of the attainable |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm in result["arms"]:
+        cells = [arm["arm"]]
+        for key in ("macro CCC", "skill"):
+            gain, low, high = arm["difference"][key]
+            cells.append(f"{arm['value'][key]:.3f}")
+            cells.append("" if arm["arm"] == first else f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+        cells.append(f"{100 * arm['value']['skill'] / result['bound_skill']:.0f} %")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Read, format, write."""
+    parts = [speed(read_json(RESULTS / "student.json")), quality(read_json(RESULTS / "distillation.json"))]
+    put_between(ROOT / "README.md", "student", "\n\n".join(parts))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
