@@ -79,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     from distill import comparison
     from distill.arms import train_all
 
+    if config.report is not None:
+        comparison.around(config.report, config.arms.stem)  # refuse a file without marks before hours of training
     runs = train_all(config, arms)
     made = comparison.compare(config, arms, runs)
     print(made.table())

@@ -90,6 +90,8 @@ def settings(config: Config, arms: Arms, arm: str, seed: int) -> TrainConfig:
 def train_all(config: Config, arms: Arms) -> list[Run]:
     """All runs, trained where they are not there yet; every arm's settings are checked before the first one trains."""
     wanted = {(arm, seed): settings(config, arms, arm, seed) for seed in config.seeds for arm in arms.arms}
+    for (arm, _), train in wanted.items():
+        _refuse(config, arms, arm, train)
     runs = []
     for (arm, seed), train in wanted.items():
         kept = train.out / "scores.npz"
@@ -102,6 +104,21 @@ def train_all(config: Config, arms: Arms) -> list[Run]:
         with np.load(kept) as content:
             runs.append(Run(arm, seed, content["sums"], content["precision"]))
     return runs
+
+
+def _refuse(config: Config, arms: Arms, arm: str, train: TrainConfig) -> None:
+    """Raise ValueError for an arm that cannot be told from another, scored, or whose kept run was another one."""
+    taken = ["eyes", *(folder_name(a) for a in arms.arms if a != arm)]
+    if not folder_name(arm) or folder_name(arm) in taken:
+        raise ValueError(f"arm {arm!r}: its folder {folder_name(arm)!r} is empty or taken; give it another name")
+    horizons = spec_of(train).horizons
+    if horizons[config.horizon : config.horizon + 1] != (config.horizon,):
+        raise ValueError(f"arm {arm!r}: its student predicts {horizons} frames ahead; wanted 0, 1, … {config.horizon}")
+    if (train.out / "scores.npz").is_file():
+        kept = configuration.as_dict(configuration.load(TrainConfig, train.out / "config.yaml"))
+        aside = ("out", "eyes", "threads", "workers")
+        if odd := [k for k, v in configuration.as_dict(train).items() if k not in aside and kept[k] != v]:
+            raise ValueError(f"{train.out}: was trained with another {', '.join(odd)}; remove it or give another --out")
 
 
 def spec_of(train: TrainConfig) -> StudentSpec:

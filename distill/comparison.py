@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.arms import Run, settings, spec_of
+from distill.batches import known_mean
 from dyad.action_units import RARE
 from dyad.clock import FPS
 from dyad.config import as_dict
@@ -169,14 +170,18 @@ def _markdown(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) ->
 
 def put_between(path: Path, mark: str, text: str) -> None:
     """Replace what stands between <!-- mark:begin --> and <!-- mark:end --> of a Markdown file."""
+    before, after = around(path, mark)
+    with atomic_path(path) as part:
+        part.write_text(f"{before}\n{text}\n{after}", encoding="utf8")
+
+
+def around(path: Path, mark: str) -> tuple[str, str]:
+    """A Markdown file up to its begin mark and from its end mark on; raises ValueError for one without the two."""
     begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
     whole = path.read_text(encoding="utf8") if path.is_file() else ""
-    if whole.count(begin) != 1 or whole.count(end) != 1:
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(end) < whole.index(begin):
         raise ValueError(f"{path}: needs one line {begin} and one line {end}, for the table between them")
-    before, rest = whole.split(begin)
-    after = rest.split(end)[1]
-    with atomic_path(path) as part:
-        part.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf8")
+    return whole[: whole.index(begin) + len(begin)], whole[whole.index(end) :]
 
 
 def compare(config: Config, arms: Arms, runs: Sequence[Run]) -> Comparison:
@@ -201,5 +206,5 @@ def _bound(config: Config, sessions: Sequence[Any]) -> float | None:
     root = processed.root_of(config.dataset)
     if not config.bound_listeners or not all((root / "truth" / f"{s.id}.npz").is_file() for s in sessions):
         return None
-    mean = np.nan_to_num(np.nanmean(np.concatenate([s.prob for s in processed.load(config.dataset, "train")]), axis=0))
+    mean = known_mean([s.prob for s in processed.load(config.dataset, "train")])
     return attainable_skill(root, sessions, mean, config.horizon, listeners=config.bound_listeners)
