@@ -22,9 +22,11 @@ def activity(session: TrainingSession) -> NDArray[np.float32]:
 class StratifiedSampler:
     """Draws (session, start frame) pairs."""
 
-    def __init__(self, sessions: Sequence[TrainingSession], clip_frames: int, strength: float = 1.0) -> None:
-        """`strength` 0 draws all windows alike; 1 weighs by rarity. Raises ValueError when every session is shorter
-        than a clip.
+    def __init__(
+        self, sessions: Sequence[TrainingSession], clip_frames: int, strength: float = 1.0, extra_share: float = 0.5
+    ) -> None:
+        """`strength` 0 draws all windows alike; 1 weighs by rarity. Sessions without any annotation make up
+        `extra_share` of the draws. Raises ValueError when every session is shorter than a clip.
         """
         self._windows: list[tuple[int, int]] = []
         weights: list[float] = []
@@ -40,7 +42,11 @@ class StratifiedSampler:
             raise ValueError(
                 f"no session is as long as a clip of {clip_frames} frames (longest: {longest}); lower clip_frames"
             )
+        annotated = np.array([not np.isnan(sessions[i].act).all() for i, _ in self._windows])
         self._share: NDArray[np.float64] = np.array(weights) / sum(weights)
+        if annotated.any() and not annotated.all():
+            for group, share in ((annotated, 1 - extra_share), (~annotated, extra_share)):
+                self._share[group] *= share / self._share[group].sum()
         self._clip_frames, self._sessions = clip_frames, sessions
 
     @staticmethod

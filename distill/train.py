@@ -31,6 +31,8 @@ class Config:
     """Another dataset, of speakers whose listeners nobody annotated: learned from the teacher's labels alone."""
     extra_labels: Path | None = None
     """Soft labels of `extra`."""
+    extra_share: float = 0.33
+    """Share of the clips that are drawn from `extra`."""
     student: Path = Path("configs/student/nano.yaml")
     """Preset of the student."""
     eyes: Path | None = None
@@ -82,6 +84,8 @@ class Config:
         """Refuse what cannot train."""
         if self.steps < 1 or self.qat_steps < 0 or self.batch < 1 or self.clip_frames < 8:
             raise ValueError("steps ≥ 1, qat_steps ≥ 0, batch ≥ 1 and clip_frames ≥ 8 are needed")
+        if not 0 < self.extra_share < 1:
+            raise ValueError(f"extra_share must be between 0 and 1, got {self.extra_share}")
         if (self.extra is None) != (self.extra_labels is None):
             raise ValueError("extra and extra_labels go together: nobody annotated those listeners")
 

@@ -54,7 +54,7 @@ class Trainer:
             configuration.save(config, config.out / "config.yaml")
         self.train_set, self.val_set = self._open()
         self.seen: list[NDArray[np.float32]] = []
-        self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify)
+        self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify, config.extra_share)
         self.mean, self.rate = (batches.known_mean([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
         self.frequency = torch.from_numpy(self.rate).to(self.crew.device)
         self.model = Student(spec)

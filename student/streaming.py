@@ -87,7 +87,7 @@ def attend(
     """
     batch, _, frames, width = query.shape
     keys, values = torch.cat([old_key, key], dim=2), torch.cat([old_value, value], dim=2)
-    scores = query @ keys.transpose(-1, -2) / math.sqrt(width) + bias
+    scores = (query / math.sqrt(width)) @ keys.transpose(-1, -2) + bias
     mixed = F.softmax(scores, dim=-1) @ values
     if frames > 1:
         mixed = mixed.transpose(1, 2)

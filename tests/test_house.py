@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.calibration import Calibration
+from distill.ablate import Arms
 from distill.train import Config as TrainConfig
 from dyad import config as configuration
 from student.spec import StudentSpec
@@ -25,7 +26,13 @@ COMMANDS = (
     "deploy.predict",
     "deploy.run",
 )
-TYPES = {"student": StudentSpec, "teacher": TuneConfig, "distill": TrainConfig}
+TYPES = {
+    "student": StudentSpec,
+    "teacher": TuneConfig,
+    "distill": TrainConfig,
+    "students": StudentSpec,
+    "ablation": Arms,
+}
 NEED_TORCH = ("deploy.builder", "deploy.export", "deploy.onnx_flavours")
 """What only `deploy.build_engine` loads."""
 HEAVY = ("torch", "transformers", "datasets", "onnx", "mujoco", "cv2")
@@ -54,7 +61,7 @@ def test_every_preset_fills_its_configuration(path: Path) -> None:
         return
     kind = TYPES[path.parent.name]
     content = configuration.yaml.safe_load(path.read_text(encoding="utf8"))
-    needed = {} if kind is StudentSpec else {"dataset": "data", "out": "out"}
+    needed = {"dataset": "data", "out": "out"} if kind in (TrainConfig, TuneConfig) else {}
     filled = configuration.from_dict(kind, needed | content, where=str(path))
     for key, value in content.items():
         if isinstance(value, int | bool):
