@@ -1,6 +1,6 @@
 # check: what CI checks before the tests      test: the tests
 # demo:  the whole chain, dataset to robot    bench: the benchmarks
-# distillation: does it pay, and which term does (an hour and a half); writes docs/ablation.md
+# distillation: does it pay, and which term does (some hours); writes docs/ablation.md
 # packaged-student: the demo, and its student made the packaged one
 .PHONY: check test bench demo packaged-student assets distillation
 
@@ -52,9 +52,9 @@ distillation:
 	$(PY) dyad.synthetic --out $(D)/dyads --sessions 100 --seconds 30 --seed 31 --val-share 0.4
 	$(PY) dyad.synthetic --out $(D)/speakers --sessions 121 --seconds 30 --seed 32 --val-share 0.008
 	$(PY) benchmarks.stand_in_teacher --dataset $(D)/dyads --extra $(D)/speakers --out $(D)/teacher
-	for arms in distillation losses; do \
+	for arms in distillation losses teachers; do \
 		$(PY) distill.ablate --arms configs/ablation/$$arms.yaml $(GIVEN) --out $(D)/$$arms --report docs/ablation.md \
-			--results benchmarks/results/$$arms.json $$(test $$arms = distillation && echo --engines); \
+			--results benchmarks/results/$$arms.json $$(test $$arms = distillation && echo --engines) || exit 1; \
 	done
 	$(PY) benchmarks.planted_lags --dataset $(D)/dyads \
 		--predictions $(D)/distillation/distilled-120-more-speakers/*/predictions --report docs/ablation.md

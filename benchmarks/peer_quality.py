@@ -4,9 +4,10 @@
 
 The peer (two-way GRU over the sound, attention across the senses, all over the last 64 frames) reads the visual
 features of the eyes that the arms of a seed share: its own ResNet18 would need thirty times their arithmetic. It trains
-on hard labels, as its seed does, on the clips of the first arm, as many steps, with the same optimiser and averaging;
-its targets are every eighth frame of a clip, or a step would cost eight times as much. Then it is compared with the
-arms' finished runs, session by session. The flags are those of `distill.ablate`.
+on hard labels, as its seed does, on the clips of the first arm, as many steps (quantisation-aware ones included), with
+the same optimiser, rate and averaging; its targets are every eighth frame of a clip, or a step would cost eight times
+as much. Neither rate nor stride was tuned for it. Then it is compared with the arms' runs, session by session. The
+flags are those of `distill.ablate`.
 """
 
 import copy
@@ -23,15 +24,18 @@ from torch import nn
 from benchmarks.peers.resnet_gru import ResNetGru
 from distill import comparison
 from distill.ablate import Arms, Config
-from distill.arms import Run, predict, score, settings, spec_of, train_all
-from distill.batches import Batch
+from distill.arms import Run, keep, read, score, settings, spec_of, train_all
+from distill.batches import Batch, TrainingSession
 from distill.eyes import look
 from distill.objective import objective
 from distill.trainer import Trainer
+from distill.validate import predict
 from dyad.config import load, parse, run_main
 from dyad.provenance import write_json
 
+Floats = NDArray[np.float32]
 NAME = "seed 002's two-way GRU and attention, our eyes, hard labels"
+QUESTION = "How does the peer do? Itself in float, the students through their INT8 engines, unless said."
 STRIDE = 8
 
 
@@ -74,18 +78,17 @@ def run_of(config: Config, arms: Arms, seed: int) -> Run:
     if not kept.is_file():
         arm = next(iter(arms.arms))
         with tempfile.TemporaryDirectory() as folder:
-            plain = dataclasses.replace(settings(config, arms, arm, seed), out=Path(folder), qat_steps=0)
+            given = settings(config, arms, arm, seed)
+            steps = given.steps + given.qat_steps
+            plain = dataclasses.replace(given, out=Path(folder), steps=steps, qat_steps=0, device="cpu")
             trainer = Trainer(plain, spec_of(plain))
         peer = train(trainer)
 
-        def said(session: object) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            return predict(peer, session, look(trainer.model, session, trainer.kept_in(session)))  # type: ignore[arg-type]
+        def said(session: TrainingSession) -> tuple[Floats, Floats]:
+            return predict(peer, session, seen=look(trainer.model, session, trainer.kept_in(session)))
 
-        sums, precision = score(trainer, said)  # type: ignore[arg-type]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, sums=sums, precision=precision)
-    with np.load(kept) as content:
-        return Run(NAME, seed, content["sums"], content["precision"])
+        keep(kept, *score(trainer, said))
+    return read(kept, NAME, seed)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,8 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     config = parse(Config, argv, prog="python -m benchmarks.peer_quality", description=(__doc__ or "").split("\n")[0])
     arms = load(Arms, config.arms)
     torch.set_num_threads(config.threads)
+    runs = train_all(config, arms)
     peers = [run_of(config, arms, seed) for seed in config.seeds]
-    made = comparison.compare(config, arms, [*peers, *train_all(config, arms)])
+    made = comparison.compare(config, arms, [*peers, *runs], QUESTION)
     print(made.table())
     if config.results is not None:
         made.write_results(config.results)

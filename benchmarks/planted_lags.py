@@ -67,6 +67,8 @@ def answered_by(kind: str) -> tuple[str, float]:
 def measure(config: Config) -> list[dict[str, Any]]:
     """One row per kind of event."""
     stores = [PredictionStore.open(path, au_names=SEED17.units) for path in config.predictions]
+    if config.horizon not in stores[0].horizons:
+        raise ValueError(f"horizon {config.horizon} is not predicted; choose one of {list(stores[0].horizons)}")
     column = stores[0].horizons.index(config.horizon)
     true: dict[str, list[NDArray[np.float64]]] = {}
     said: dict[str, list[NDArray[np.float64]]] = {}
@@ -88,6 +90,9 @@ def measure(config: Config) -> list[dict[str, Any]]:
         curves = [np.mean(curve[kind], axis=0) for curve in (true, said)]
         rises = [float((c[BEFORE:] - c[:BEFORE].mean()).max()) for c in curves]
         lags = [half_rise_s(c) for c in curves]
+        if np.isnan(lags).any():
+            print(f"left out: {kind}, whose mean curve of {unit} never rises")
+            continue
         rows.append(
             {
                 "event": kind,

@@ -33,12 +33,11 @@ from dyad.metrics import agreement
 from dyad.provenance import run_card, sha256_bytes
 from dyad.session import Session
 from dyad.soft_labels import SoftLabelStore
-from dyad.synthetic.bound import expected, read_events
+from dyad.synthetic.bound import read_events
+from dyad.synthetic.listener import Persona, activation, hysteresis, noise, probability, react
 from dyad.synthetic.script import KINDS
 
 Floats = NDArray[np.float32]
-KNOW_ALL = -(10**6)
-"""A horizon at which every event is known."""
 DILATIONS = (1, 2, 4, 8, 16, 32)
 """Frames between the five taps of each layer."""
 
@@ -60,7 +59,14 @@ class Config:
     members: int = 3
     """Networks per part; their mean is the label, their spread its uncertainty."""
     seed: int = 0
+    """Of all networks."""
     threads: int = 2
+    """Processor threads of torch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what labels nothing."""
+        if self.steps < 1 or self.folds < 2 or self.members < 1:
+            raise ValueError("steps ≥ 1, folds ≥ 2 and members ≥ 1 are needed")
 
 
 def inputs_of(root: Path, session_id: str) -> Floats:
@@ -129,6 +135,22 @@ def say(model: Teacher, x: Floats) -> Floats:
     return model(torch.from_numpy(x)[None])[0].numpy()
 
 
+def perfect_answer(root: Path, session_id: str, listeners: int = 100, seed: int = 1) -> Floats:
+    """Log-odds [T, A, 2] of the mean probability and mean activation over listeners who saw this speaker."""
+    events, n = read_events(processed.root_of(root) / "truth" / f"{session_id}.npz")
+    curves = []
+    for i in range(listeners):
+        rng = np.random.default_rng([seed, i])
+        persona = Persona.draw(rng)
+        wobble = noise(n, rng)
+        curves.append(probability(activation(react(events, n, persona, rng), n), persona, wobble))
+    all_of_them = np.stack(curves, axis=1)  # [T, listeners, A]
+    active = hysteresis(all_of_them.reshape(n, -1)).reshape(all_of_them.shape)
+    mean = np.stack([all_of_them.mean(axis=1), active.mean(axis=1)], -1)
+    mean = np.clip(mean, 1e-4, 1 - 1e-4)
+    return np.log(mean / (1 - mean)).astype(np.float32)
+
+
 def _mean_prob(said: Sequence[Floats]) -> Floats:
     return np.mean([1 / (1 + np.exp(-s[..., 0])) for s in said], axis=0).astype(np.float32)
 
@@ -179,10 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     whole = [train(pairs, config.steps, config.seed * 1000 + 900 + k) for k in range(config.members)]
     for x, session in pairs:
         _write(seen, session.id, [say(model, x) for model in whole])
-        events, n = read_events(processed.root_of(config.dataset) / "truth" / f"{session.id}.npz")
-        prob = np.clip(expected(events, n, KNOW_ALL, listeners=100, seed=1), 1e-4, 1 - 1e-4)
-        logit = np.log(prob / (1 - prob))
-        _write(perfect, session.id, [np.stack([logit, logit], -1)])
+        _write(perfect, session.id, [perfect_answer(config.dataset, session.id)])
     if config.extra is not None:
         extra = open_store("extra")
         for session in processed.load(config.extra, "train", au_names=SEED17.units):

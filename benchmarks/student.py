@@ -17,13 +17,12 @@ import json  # noqa: E402 - after the path
 import os  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from typing import Any  # noqa: E402
 
-from dyad.config import as_dict, load, parse, run_main  # noqa: E402
+from benchmarks.step_files import Files, Step, peak_graphs, session  # noqa: E402
+from dyad.config import as_dict, parse, run_main  # noqa: E402
 
-Step = Callable[[], object]
 SLOW_MS = 5.0
 """From here on a unit is called twice a turn instead of twenty times."""
 
@@ -50,23 +49,6 @@ class Config:
     """Results file."""
 
 
-def session(path: Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session as the engine opens it."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def step_of(path: Path, feed: dict[str, Any], threads: int = 1) -> Step:
-    """One step on resident input."""
-    opened = session(path, threads)
-    return lambda: opened.run(None, feed)
-
-
 def time_in_turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of single calls; the units take turns, so that a busy moment slows them alike."""
     import torch
@@ -84,130 +66,6 @@ def time_in_turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]
                     step()
                     times[name].append(1e3 * (time.perf_counter() - start))
     return times
-
-
-class Files:
-    """Exported graphs of one preset: float step, signed INT8, CPU flavour of it, and the eyes alone in INT8."""
-
-    def __init__(self, preset: str, folder: Path) -> None:
-        import numpy as np
-        import torch
-
-        from deploy import export, onnx_flavours, onnx_saturation, parity
-        from student.calibration import prepare
-        from student.model import Student
-        from student.spec import StudentSpec
-
-        torch.manual_seed(0)
-        self.spec = load(StudentSpec, ROOT / "configs" / "student" / f"{preset}.yaml")
-        model = Student(self.spec).eval()
-        stream = parity.recorded_stream(self.spec, 24)
-        names = ("frame_u8", "audio", "present")
-        whole = [torch.from_numpy(np.stack([s[n] for s in stream]))[None] for n in names]
-        model.vision.calibrate(whole[0][0])
-        self.paths = {n: folder / f"{preset}_{n}.onnx" for n in ("fp32", "signed", "int8", "eyes")}
-        export.export(model, self.paths["fp32"])
-        self.feed = {n: stream[0][n][None] for n in names}
-        self.states = {n: np.zeros((1, *s), np.float32) for n, s in model.state_shapes().items()}
-        prepare(model, [(whole[0], whole[1], whole[2])])
-        export.export(model, self.paths["signed"])
-        onnx_flavours.to_cpu(self.paths["signed"], self.paths["int8"])
-        onnx_saturation.saturate(self.paths["int8"])
-        onnx_flavours.fuse_weights(self.paths["signed"])
-        self.kernels = onnx_flavours.count_kernels(self.paths["int8"])
-        self.multiply_adds = self._eyes_alone()
-        self.megabytes = {n: round(p.stat().st_size / 1e6, 2) for n, p in self.paths.items()}
-
-    def _eyes_alone(self) -> int:
-        """Cut the eyes out of the INT8 step; multiply-adds of their convolutions and of the product behind them."""
-        import onnx
-        from onnx.utils import Extractor
-
-        model = onnx.shape_inference.infer_shapes(onnx.load(str(self.paths["int8"])))
-        users: dict[str, list[Any]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                users.setdefault(name, []).append(node)
-        reached, at = [], ["frame_u8"]
-        while at:  # everything that depends on nothing but the picture
-            for node in users.get(at.pop(), []):
-                if node not in reached and node.op_type != "Where":
-                    reached.append(node)
-                    at += list(node.output)
-        last = next(n.output[0] for n in reached if n.op_type == "Gemm")
-        onnx.save(Extractor(model).extract_model(["frame_u8"], [last]), str(self.paths["eyes"]))
-        return _multiply_adds(onnx.load(str(self.paths["eyes"])))
-
-    def step(self, name: str, threads: int = 1) -> Step:
-        """One step of a graph."""
-        feed = {"frame_u8": self.feed["frame_u8"]} if name == "eyes" else self.feed | self.states
-        return step_of(self.paths[name], feed, threads)
-
-
-def _multiply_adds(model: Any) -> int:
-    """Of all Conv and Gemm nodes, from the shapes of weights and outputs."""
-    import numpy as np
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.shape_inference.infer_shapes(model)
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
-    shapes |= {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.output}
-    values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    makers = {n.output[0]: n for n in model.graph.node}
-    total = 0
-    for node in model.graph.node:
-        if node.op_type in ("Conv", "Gemm"):
-            weight = values[makers[node.input[1]].input[0]]
-            positions = int(np.prod(shapes[node.output[0]][2:])) if node.op_type == "Conv" else 1
-            total += weight.size * positions
-    return total
-
-
-def peak_graphs(folder: Path) -> dict[str, tuple[Step, int]]:
-    """Single INT8 operators as large as the machine likes them: the best its kernels can do, with multiply-adds."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    rng = np.random.default_rng(0)
-
-    def graph(kind: str, x: tuple[int, ...], w: tuple[int, ...], **attributes: Any) -> Any:
-        values = {
-            "w": rng.integers(-127, 128, w).astype(np.int8), "ws": np.full(w[0], 0.01, np.float32),
-            "wz": np.zeros(w[0], np.int8), "s": np.float32(0.02), "z": np.uint8(128), "o": np.uint8(0),
-            "b": np.zeros(w[0], np.int32), "bs": np.full(w[0], 0.0002, np.float32), "bz": np.zeros(w[0], np.int32),
-        }  # fmt: skip
-        nodes = [
-            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["xd"]),
-            helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
-            helper.make_node("DequantizeLinear", ["b", "bs", "bz"], ["bd"], axis=0),
-            helper.make_node(kind, ["xd", "wd", "bd"], ["y"], **attributes),
-            helper.make_node("Relu", ["y"], ["r"]),
-            helper.make_node("QuantizeLinear", ["r", "s", "o"], ["q"]),
-        ]
-        ends = [helper.make_tensor_value_info("x", TensorProto.UINT8, x)]
-        out = [helper.make_tensor_value_info("q", TensorProto.UINT8, None)]
-        inits = [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items()]
-        made = helper.make_graph(nodes, "peak", ends, out, inits)
-        return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-    cases = {
-        "conv 3x3, 256 channels, 28 px": (
-            "Conv", (1, 256, 28, 28), (256, 256, 3, 3), {"pads": [1] * 4, "kernel_shape": [3, 3]}, 28 * 28
-        ),
-        "conv 1x1, 512 channels, 28 px": (
-            "Conv", (1, 512, 28, 28), (512, 512, 1, 1), {"kernel_shape": [1, 1]}, 28 * 28
-        ),
-        "product 1024 x 1024 x 1024": ("Gemm", (1024, 1024), (1024, 1024), {"transB": 1}, 1024),
-    }  # fmt: skip
-    made: dict[str, tuple[Step, int]] = {}
-    for i, (name, (kind, x, w, attributes, positions)) in enumerate(cases.items()):
-        path = folder / f"peak{i}.onnx"
-        onnx.save(graph(kind, x, w, **attributes), str(path))
-        feed = {"x": rng.integers(0, 256, x, dtype=np.uint8)}
-        made[name] = (step_of(path, feed), int(np.prod(w)) * positions)
-    return made
 
 
 def long_stream(files: Files, minutes: float) -> dict[str, float]:
@@ -286,8 +144,8 @@ def paced(files: Files, seconds: float) -> dict[str, float]:
     return {f"p{q}_ms": round(float(np.percentile(took, q)), 3) for q in (50, 90, 99)}
 
 
-def torch_units(config: Config, spec: Any) -> dict[str, tuple[Step, int]]:
-    """Name → one unit of work and how many frames it answers."""
+def torch_units(config: Config, spec: Any) -> dict[str, Any]:
+    """Name → peer (`benchmarks.peers.Unit`)."""
     from benchmarks.peers import eager, resnet_gru, transvae
 
     units = {f"torch, {way}": eager.make(spec, way) for way in ("window", "cached_eyes", "step")}
@@ -300,7 +158,7 @@ def torch_units(config: Config, spec: Any) -> dict[str, tuple[Step, int]]:
         units[f"ResNet18 + biGRU, {px} px"] = resnet_gru.make(spec, px)
     units["TransVAE, as published"] = transvae.make("as_published")
     units["TransVAE, new frames only"] = transvae.make("new_frames_only")
-    return {name: (unit.work, unit.frames) for name, unit in units.items()}
+    return units
 
 
 def row(times: list[float], frames: int = 1) -> dict[str, float]:
@@ -361,11 +219,15 @@ def main(argv: list[str] | None = None) -> int:
             units |= {f"{preset} {kind}, 2 threads": (made.step(kind, 2), 1) for kind in ("int8", "fp32")}
         peaks = peak_graphs(folder)
         units |= {name: (step, 1) for name, (step, _) in peaks.items()}
-        if config.peers:
-            units |= torch_units(config, files[config.preset].spec)
+        peers = torch_units(config, files[config.preset].spec) if config.peers else {}
+        units |= {name: (peer.work, peer.frames) for name, peer in peers.items()}
         times = time_in_turns({name: step for name, (step, _) in units.items()}, config.rounds)
         rows = {name: row(times[name], frames) for name, (_, frames) in units.items()}
-        facts: dict[str, Any] = {}
+        torch.set_num_threads(2)
+        again = time_in_turns({name: peer.work for name, peer in peers.items()}, max(config.rounds // 5, 2))
+        torch.set_num_threads(1)
+        rows |= {f"{name}, 2 threads": row(again[name], peer.frames) for name, peer in peers.items()}
+        facts: dict[str, Any] = {"peers": {name: dict(peer.facts) for name, peer in peers.items()}}
         peak = {name: work / rows[name]["best_ms"] / 1e6 for name, (_, work) in peaks.items()}
         conv = max(v for k, v in peak.items() if k.startswith("conv"))
         for preset, made in files.items():

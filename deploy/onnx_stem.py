@@ -58,8 +58,10 @@ def take_bytes(path: Path) -> bool:
     if found is None:
         return False
     cast, shift, gain, turn, quantise, dequantise, conv = found[:7]
-    grid = [float(stem.values[n.input[1]]) for n in (shift, gain, quantise)]
-    if grid != [128.0, 1 / 128, 1 / 128] or int(stem.values[quantise.input[2]]) != 128:
+    constants = [stem.values.get(name) for name in (shift.input[1], gain.input[1], *quantise.input[1:3])]
+    if any(c is None or c.size != 1 for c in constants):
+        return False
+    if [float(c.item()) for c in constants if c is not None] != [128.0, 1 / 128, 1 / 128, 128.0]:
         return False
     for node in (cast, shift, gain, quantise):
         graph.node.remove(node)
@@ -91,13 +93,14 @@ def _fold_columns(stem: _Stem, turn: Any, conv: Any, relu: Any) -> None:
     frame = next(i for i in stem.graph.input if i.name == "frame_u8")
     high, wide = (d.dim_value for d in frame.type.tensor_type.shape.dim[1:3])
     settings = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
-    usual = {"strides": [2, 2], "pads": [1, 1, 1, 1], "kernel_shape": [3, 3], "group": 1}
+    wanted = {"strides": [2, 2], "pads": [1, 1, 1, 1], "kernel_shape": [3, 3], "group": 1, "dilations": [1, 1]}
+    absent = {"kernel_shape": [3, 3], "group": 1, "dilations": [1, 1]}  # what ONNX takes for an attribute left out
     makers = {n.output[0]: n for n in stem.graph.node}
     quantised = stem.chain(relu.output[0], "QuantizeLinear")
     parts = [makers.get(name) for name in conv.input[1:]]  # DequantizeLinear of weight and bias
     if wide % FOLD or high % 2 or quantised is None or len(parts) != 2 or None in parts:
         return
-    if any(settings.get(k, usual[k]) != v for k, v in usual.items()):
+    if "auto_pad" in settings or any(settings.get(k, absent.get(k)) != v for k, v in wanted.items()):
         return
     for part, fold in zip(parts, (folded_weight, lambda v: np.tile(v, 2)), strict=True):
         assert part is not None

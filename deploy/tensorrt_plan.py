@@ -41,9 +41,25 @@ def has_driver() -> bool:
     return True
 
 
+def capability() -> int | None:
+    """Compute capability of the first GPU, 89 for 8.9, from the driver itself; None where there is none."""
+    if not has_driver():
+        return None
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, parts = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    for part, attribute in zip(parts, (75, 76), strict=True):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+        if driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device):
+            return None
+    return 10 * parts[0].value + parts[1].value
+
+
 def is_usable(name: str = "tensorrt") -> bool:
-    """Whether a driver and the library are here."""
-    return has_driver() and library(name) is not None
+    """Whether a driver and the library are here, and, for TensorRT-RTX, a GPU that it builds for."""
+    if not has_driver() or library(name) is None:
+        return False
+    return name != "tensorrt_rtx" or capability() in CAPABILITIES
 
 
 def _ask_for(trt: Any, options: Any, capabilities: Sequence[int]) -> None:

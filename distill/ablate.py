@@ -7,7 +7,7 @@ sessions are scored with the float student, or with --engines through the INT8 e
 the first arm carry intervals over sessions, averaged over seeds. Finished runs are kept: the same command goes on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class Arms:
     """One sentence, printed above the table."""
     base: Path
     """Training preset that all arms share."""
+    shared: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Settings in which all arms differ from the preset."""
     arms: dict[str, dict[str, Any]]
     """Name → settings that differ from the base, as in a preset; the first arm is what the others are compared with."""
 

@@ -13,26 +13,26 @@ import dataclasses
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from distill.batches import TrainingSession, audio_windows
+from distill.batches import TrainingSession
 from distill.eyes import look
 from distill.train import Config as TrainConfig
 from distill.trainer import Trainer
-from distill.validate import ahead
+from distill.validate import ahead, predict
 from dyad import config as configuration
 from dyad.metrics import agreement
 from dyad.metrics.classification import average_precision
 from dyad.predictions import PredictionStore
 from dyad.provenance import atomic_path
+from dyad.soft_labels import SoftLabelStore
 from student import checkpoint
-from student.model import Student
 from student.spec import StudentSpec
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Run:
     seed: int
     sums: NDArray[np.float64]
     precision: NDArray[np.float64]
+    ids: tuple[str, ...]
+    """The held-out sessions, in the order of `sums`."""
 
 
 def folder_name(arm: str) -> str:
@@ -66,7 +68,7 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def settings(config: Config, arms: Arms, arm: str, seed: int) -> TrainConfig:
     """The training configuration of one run; raises ValueError for settings that `distill.train` does not know."""
     changes = dict(arms.arms[arm])
-    base = configuration.read_yaml(arms.base)
+    base = _merge(configuration.read_yaml(arms.base), arms.shared)
     shared: dict[str, Any] = {
         "dataset": str(config.dataset),
         "out": str(config.out / folder_name(arm) / str(seed)),
@@ -98,12 +100,24 @@ def train_all(config: Config, arms: Arms) -> list[Run]:
         if not kept.is_file():
             print(f"--- {arm}, seed {seed}", flush=True)
             _open_eyes(train)
-            sums, precision = _train(config, train)
-            with atomic_path(kept) as part, part.open("wb") as file:
-                np.savez(file, sums=sums, precision=precision)
-        with np.load(kept) as content:
-            runs.append(Run(arm, seed, content["sums"], content["precision"]))
+            keep(kept, *_train(config, train))
+        runs.append(read(kept, arm, seed))
+    if len({run.ids for run in runs}) > 1:
+        raise ValueError(f"{config.out}: runs were scored on differing sessions; remove them or give another --out")
     return runs
+
+
+def keep(path: Path, sums: NDArray[np.float64], precision: NDArray[np.float64], ids: Sequence[str]) -> None:
+    """Write the scores of a run, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as part, part.open("wb") as file:
+        np.savez(file, sums=sums, precision=precision, ids=np.array(ids))
+
+
+def read(path: Path, arm: str, seed: int) -> Run:
+    """The scores of a run that was kept."""
+    with np.load(path) as content:
+        return Run(arm, seed, content["sums"], content["precision"], tuple(str(i) for i in content["ids"]))
 
 
 def _refuse(config: Config, arms: Arms, arm: str, train: TrainConfig) -> None:
@@ -119,6 +133,14 @@ def _refuse(config: Config, arms: Arms, arm: str, train: TrainConfig) -> None:
         aside = ("out", "eyes", "threads", "workers")
         if odd := [k for k, v in configuration.as_dict(train).items() if k not in aside and kept[k] != v]:
             raise ValueError(f"{train.out}: was trained with another {', '.join(odd)}; remove it or give another --out")
+    if train.eyes is not None and (train.eyes.parent / "config.yaml").is_file():
+        kept = configuration.as_dict(configuration.load(TrainConfig, train.eyes.parent / "config.yaml"))
+        wanted = configuration.as_dict(train)
+        if odd := [k for k in ("dataset", "eyes_steps", "augment", "seed") if kept[k] != wanted[k]]:
+            raise ValueError(f"{train.eyes}: eyes of another {', '.join(odd)}; remove them or give another --out")
+    for folder in (train.labels, train.extra_labels):
+        if folder is not None:
+            SoftLabelStore.open(folder, au_names=spec_of(train).au_names)
 
 
 def spec_of(train: TrainConfig) -> StudentSpec:
@@ -145,7 +167,7 @@ def _open_eyes(train: TrainConfig) -> None:
     trainer.ship()  # before the first step on clips: eyes and nothing else
 
 
-def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     spec = spec_of(train)
     trainer = Trainer(train, spec)
     trainer.run()
@@ -157,21 +179,22 @@ def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDA
         if store is not None:
             stored = store.read(session.id)
             return stored.prob, stored.act_prob
-        return predict(model, session, look(model, session, trainer.kept_in(session)))
+        return predict(model, session, seen=look(model, session, trainer.kept_in(session)))
 
     return score(trainer, said)
 
 
 def score(
     trainer: Trainer, said: Callable[[TrainingSession], tuple[Floats, Floats]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums [S, H, A, 8] and average precision [H, A] of what is `said` (probability, activation) of each session."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Sums [S, H, A, 8] and average precision [H, A] of what is `said` (probability, activation), and the sessions."""
     sums, curves, horizons = [], [], trainer.spec.horizons
     for session in trainer.val_set:
         prob, act = said(session)
         sums.append([_sums(prob, session.prob, i, h, trainer.mean) for i, h in enumerate(horizons)])
         curves.append((act, session.act))
-    return np.array(sums), np.array([_precision(curves, i, h) for i, h in enumerate(horizons)])
+    precision = np.array([_precision(curves, i, h) for i, h in enumerate(horizons)])
+    return np.array(sums), precision, [session.id for session in trainer.val_set]
 
 
 def _sums(prob: Floats, true: Floats, column: int, horizon: int, mean: Floats) -> NDArray[np.float64]:
@@ -183,23 +206,6 @@ def _precision(curves: list[tuple[Floats, Floats]], column: int, horizon: int) -
     pairs = [ahead(act, true, column, horizon) for act, true in curves]
     said, true = (np.concatenate(x) for x in zip(*pairs, strict=True))
     return np.array([average_precision(said[:, a], true[:, a]) for a in range(true.shape[1])])
-
-
-@torch.no_grad()
-def predict(model: Student, session: TrainingSession, seen: Floats) -> tuple[Floats, Floats]:
-    """Probability and activation probability [T, H, A] of a session, from what its eyes made of it, [T, D]."""
-    n = session.n_frames
-    windows = torch.from_numpy(audio_windows(session.front.audio, n, model.spec))[None]
-    present = torch.from_numpy(session.front.present[:n])[None]
-    state, parts = model.init_state(1), []
-    for i in range(0, n, 256):
-        part = slice(i, min(i + 256, n))
-        logits, state = model.from_features(
-            torch.from_numpy(seen[part])[None], windows[:, part], present[:, part], state
-        )
-        parts.append(torch.sigmoid(logits[0]).numpy())
-    whole = np.concatenate(parts)
-    return whole[..., 0], whole[..., 1]
 
 
 def _through_the_engine(config: Config, train: TrainConfig, spec: StudentSpec) -> PredictionStore:

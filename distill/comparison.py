@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from distill.arms import Run, settings, spec_of
 from distill.batches import known_mean
-from dyad.action_units import RARE
+from dyad.action_units import RARE, SEED17
 from dyad.clock import FPS
 from dyad.config import as_dict
 from dyad.layouts import processed
@@ -131,11 +131,21 @@ class Comparison:
             if self.bound is not None:
                 cells.append(f"{100 * row.value['skill'] / self.bound:.0f} %")
             rows.append((row.arm, [*cells, f"{row.average_precision:.3f}"]))
-        intro = f"{self.question} {self.sessions} held-out sessions, {self.seeds} seeds; 95 % intervals over sessions."
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
+        intro = f"{self.question} {self.sessions} held-out sessions, {seeds}; 95 % intervals over sessions."
         lines = [intro, "", *_markdown(head, rows)]
         if self.bound is not None:
             lines += ["", f"Attainable skill of these sessions: {self.bound:.3f}."]
-        return "\n".join([*lines, "", *self._by_horizon(), "", *self._rare()])
+        return "\n".join([*lines, "", *self._by_seed(), "", *self._by_horizon(), "", *self._rare()])
+
+    def _by_seed(self) -> list[str]:
+        """Differences of every seed: the intervals above are over sessions, not over seeds."""
+        first = self.rows[0]
+        rows = []
+        for row in self.rows[1:]:
+            gaps = [np.subtract(row.by_seed[k], first.by_seed[k]) for k in SCORES]
+            rows.append((row.arm, [", ".join(f"{x:+.3f}" for x in gap) for gap in gaps]))
+        return [f"Minus “{first.arm}”, seed by seed:", "", *_markdown(["arm", *SCORES], rows)]
 
     def _by_horizon(self) -> list[str]:
         """Macro CCC at every look-ahead."""
@@ -184,12 +194,12 @@ def around(path: Path, mark: str) -> tuple[str, str]:
     return whole[: whole.index(begin) + len(begin)], whole[whole.index(end) :]
 
 
-def compare(config: Config, arms: Arms, runs: Sequence[Run]) -> Comparison:
-    """Score the runs and, on synthetic dyads, the bound."""
+def compare(config: Config, arms: Arms, runs: Sequence[Run], question: str = "") -> Comparison:
+    """Score the runs and, on synthetic dyads, the bound. `question` stands instead of the arms' own."""
     spec = spec_of(settings(config, arms, next(iter(arms.arms)), runs[0].seed))
     sessions = processed.load(config.dataset, "val", au_names=spec.au_names)
     return Comparison(
-        arms.question,
+        question or arms.question,
         rows_of(runs, config.horizon, config.resamples),
         len(runs[0].sums),
         len({run.seed for run in runs}),
@@ -204,7 +214,8 @@ def _bound(config: Config, sessions: Sequence[Any]) -> float | None:
     from dyad.synthetic.bound import attainable_skill
 
     root = processed.root_of(config.dataset)
-    if not config.bound_listeners or not all((root / "truth" / f"{s.id}.npz").is_file() for s in sessions):
+    known = all((root / "truth" / f"{s.id}.npz").is_file() and s.au_names == SEED17.units for s in sessions)
+    if not config.bound_listeners or not known:
         return None
     mean = known_mean([s.prob for s in processed.load(config.dataset, "train")])
     return attainable_skill(root, sessions, mean, config.horizon, listeners=config.bound_listeners)

@@ -23,7 +23,7 @@ class StratifiedSampler:
     """Draws (session, start frame) pairs."""
 
     def __init__(
-        self, sessions: Sequence[TrainingSession], clip_frames: int, strength: float = 1.0, extra_share: float = 0.5
+        self, sessions: Sequence[TrainingSession], clip_frames: int, strength: float = 1.0, extra_share: float = 0.33
     ) -> None:
         """`strength` 0 draws all windows alike; 1 weighs by rarity. Sessions without any annotation make up
         `extra_share` of the draws. Raises ValueError when every session is shorter than a clip.

@@ -49,9 +49,6 @@ class Trainer:
         self.crew = Crew(config.precision, config.device)
         torch.manual_seed(config.seed)
         self.config, self.spec = config, spec
-        if self.crew.leads:
-            config.out.mkdir(parents=True, exist_ok=True)
-            configuration.save(config, config.out / "config.yaml")
         self.train_set, self.val_set = self._open()
         self.seen: list[NDArray[np.float32]] = []
         self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify, config.extra_share)
@@ -65,7 +62,11 @@ class Trainer:
         self.averaged = copy.deepcopy(self.model)
         self.step = 0
         self.optimizer = self._new_optimizer()
-        if not self._resume():
+        resumed = self._resume()  # which may refuse: only then does this run's configuration replace what lies there
+        if self.crew.leads:
+            config.out.mkdir(parents=True, exist_ok=True)
+            configuration.save(config, config.out / "config.yaml")
+        if not resumed:
             self._open_eyes()
         if config.freeze_eyes and self.step < config.steps:
             self.model.vision.requires_grad_(False)
@@ -279,7 +280,8 @@ class Trainer:
     def _settings(self) -> dict[str, Any]:
         """What a run must keep when it goes on: all but where it writes and how many cores it takes."""
         aside = ("out", "threads", "workers", "device")
-        return {k: v for k, v in configuration.as_dict(self.config).items() if k not in aside}
+        kept = {k: v for k, v in configuration.as_dict(self.config).items() if k not in aside}
+        return kept | {"number of processes": self.crew.size}
 
     def _resume(self) -> bool:
         """Go on from the last resume point; whether there was one."""

@@ -1,6 +1,7 @@
 """Score a student on whole sessions while it trains: skill and macro CCC at a few horizons."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,20 +15,26 @@ Floats = NDArray[np.float32]
 
 
 @torch.no_grad()
-def predict(model: Student, session: TrainingSession, chunk_frames: int = 256) -> tuple[Floats, Floats]:
-    """Stream a session in chunks: probability and activation probability, each [T, H, A]."""
+def predict(
+    model: Any, session: TrainingSession, chunk_frames: int = 256, *, seen: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Stream a session in chunks: probability and activation probability, each [T, H, A].
+
+    With `seen` [T, D], what the eyes made of the session, its pictures are not looked at again. `model` is a student
+    or a peer with a student's signature.
+    """
     front, n = session.front, session.n_frames
-    windows = audio_windows(front.audio, n, model.spec)
-    state, out = model.init_state(1), []
     device = model.heads.out.bias.device
+    windows = torch.from_numpy(audio_windows(front.audio, n, model.spec))[None]
+    present = torch.from_numpy(front.present[:n])[None]
+    state, out = model.init_state(1), []
     for start in range(0, n, chunk_frames):
-        stop = min(start + chunk_frames, n)
-        logits, state = model(
-            torch.from_numpy(np.array(front.frames[start:stop]))[None].to(device),
-            torch.from_numpy(windows[start:stop])[None].to(device),
-            torch.from_numpy(front.present[start:stop])[None].to(device),
-            state,
-        )
+        part = slice(start, min(start + chunk_frames, n))
+        if seen is None:
+            looked = model.visual_features(torch.from_numpy(np.array(front.frames[part]))[None].to(device))
+        else:
+            looked = torch.from_numpy(seen[part])[None].to(device)
+        logits, state = model.from_features(looked, windows[:, part].to(device), present[:, part].to(device), state)
         out.append(torch.sigmoid(logits[0]).cpu().numpy())
     whole = np.concatenate(out)
     return whole[..., 0], whole[..., 1]

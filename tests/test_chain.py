@@ -36,9 +36,11 @@ TOY = {
     "teacher.label": ["--hop-frames", "60"],
     "distill.train": ["--eyes-steps", "1", "--steps", "2", "--qat-steps", "2", "--batch", "1", "--clip-frames", "32"],
     "deploy.build_engine": ["--steps", "20"],
+    "distill.ablate": ["--seeds", "0", "--resamples", "20", "--bound-listeners", "0"],
     "distill.evaluate": ["--resamples", "20", "--bound-sessions", "0", "--threshold-sessions", "1"],
     "deploy.run": ["--seconds", "1"],
 }
+ABLATION = {"question": "Does it run?", "arms": {"hard": {"loss": {"soft": 0}}, "both": {}}}
 
 
 def commands() -> list[tuple[str, list[str]]]:
@@ -82,12 +84,23 @@ def test_the_readmes_chain_runs_from_raw_recordings_to_a_face(
 ) -> None:
     (tmp_path / "data").mkdir()
     shutil.copytree(raw, tmp_path / "data" / "raw")
+    shutil.copytree(raw, tmp_path / "data" / "more")
+    for table in (tmp_path / "data" / "more").iterdir():
+        if table.suffix == ".csv":
+            table.unlink()
+        else:
+            table.rename(table.with_name(f"more_{table.name}"))
     (tmp_path / "student.yaml").write_text(STUDENT, encoding="utf8")
+    toy = {"student": str(tmp_path / "student.yaml"), "eyes_steps": 1, "steps": 2, "batch": 1, "clip_frames": 32}
+    (tmp_path / "base.yaml").write_text(json.dumps(toy), encoding="utf8")
+    (tmp_path / "arms.yaml").write_text(json.dumps(ABLATION | {"base": str(tmp_path / "base.yaml")}), encoding="utf8")
     done = []
     for module, arguments in commands():
         if module == "dyad.synthetic":
             continue
         given = [re.sub(r"^(data|out)/", f"{tmp_path}/\\1/", a) for a in arguments]
+        if module == "distill.ablate":
+            given[given.index("--arms") + 1] = str(tmp_path / "arms.yaml")
         if module == "distill.train":
             given += ["--student", str(tmp_path / "student.yaml")]
         if module == "deploy.run":
@@ -97,6 +110,7 @@ def test_the_readmes_chain_runs_from_raw_recordings_to_a_face(
         assert call(module, [*given, *TOY[module]]) == 0, module
         done.append(module)
     assert set(done) == set(TOY) - {"dyad.synthetic"}
+    assert len(list((tmp_path / "out" / "formats").iterdir())) == 5
     out = tmp_path / "out"
     labels = SoftLabelStore.open(out / "labels")
     assert len(labels.ids()) == 3

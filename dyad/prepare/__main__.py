@@ -35,6 +35,8 @@ class Config:
     """Shorter sessions are refused."""
     max_mismatch_seconds: float = 0.5
     """How much sound, pictures and table may differ in length; the shorter one counts."""
+    speakers_only: bool = False
+    """Take speakers without a listener's table: for a teacher to label, and `distill.train --extra` to learn from."""
     workers: int = 2
     """Processes."""
 
@@ -95,7 +97,12 @@ def _build_all(pairs: "list[Pair]", out: Path, config: Config) -> "tuple[list[Bu
     from dyad.action_units import SEED17
     from dyad.prepare.build import Limits, attempt
 
-    limits = Limits(min_s=config.min_seconds, max_mismatch_s=config.max_mismatch_seconds, au_names=SEED17.units)
+    limits = Limits(
+        min_s=config.min_seconds,
+        max_mismatch_s=config.max_mismatch_seconds,
+        au_names=SEED17.units,
+        speakers_only=config.speakers_only,
+    )
     one = partial(attempt, out=out, limits=limits)
     if config.workers == 1:
         outcomes = [one(pair) for pair in pairs]

@@ -31,6 +31,8 @@ class Limits:
     min_s: float = 2.0
     max_mismatch_s: float = 0.5
     au_names: tuple[str, ...]
+    speakers_only: bool = False
+    """Take clips without a listener: their units are all masked, and a teacher may label them."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,20 @@ def build(pair: Pair, out: Path, limits: Limits) -> Built:
     sound = _one(pair, pair.speaker_sounds, "sound of the speaker") if pair.speaker_sounds else None
     listener = _one(pair, pair.listener_videos, "video of the listener") if pair.listener_videos else None
     listener_sound = _one(pair, pair.listener_sounds, "sound of the listener") if pair.listener_sounds else None
-    table = _read_units(pair, listener, limits)
+    table = None if limits.speakers_only else _read_units(pair, listener, limits)
     notes: list[str] = []
     video_s = _video_length_s(video, limits)
     samples, sound_notes = _voice(sound or video, video_s, limits)
     notes += sound_notes
-    n_frames = _agreed_frames(table, video, video_s, limits, notes)
-    prob, act = on_grid(table.times_s, table.prob, table.act, n_frames, row_s=table.row_s)
-    columns = [limits.au_names.index(u) for u in table.units]
+    end_s = video_s if table is None else table.end_s
+    n_frames = _agreed_frames(end_s, table.path if table else video, video, video_s, limits, notes)
     full_prob, full_act = np.full((2, n_frames, len(limits.au_names)), np.nan, np.float32)
-    full_prob[:, columns], full_act[:, columns] = prob, act
-    if np.isnan(full_prob).all() and np.isnan(full_act).all():
-        raise ValueError(f"{table.path}: every row is masked (no face found); film the listener again")
+    if table is not None:
+        prob, act = on_grid(table.times_s, table.prob, table.act, n_frames, row_s=table.row_s)
+        columns = [limits.au_names.index(u) for u in table.units]
+        full_prob[:, columns], full_act[:, columns] = prob, act
+        if np.isnan(full_prob).all() and np.isnan(full_act).all():
+            raise ValueError(f"{table.path}: every row is masked (no face found); film the listener again")
     session = Session(
         id=pair.id,
         speaker_video_path=_place(video, out, f"{pair.id}_speaker"),
@@ -84,6 +88,8 @@ def build(pair: Pair, out: Path, limits: Limits) -> Built:
         n_frames=n_frames,
     )
     session.validate()
+    if table is None:
+        return Built(session, "none: a speaker alone", 0, (), tuple(notes))
     if table.masked_rows:
         notes.append(f"{table.masked_rows} of {len(table.times_s)} rows without a face masked")
     return Built(session, table.dialect, table.masked_rows, table.unused, tuple(notes))
@@ -149,22 +155,22 @@ def _voice(path: Path, video_s: float, limits: Limits) -> tuple[media.Sound, lis
     return samples, notes
 
 
-def _agreed_frames(table: AUTable, video: Path, video_s: float, limits: Limits, notes: list[str]) -> int:
+def _agreed_frames(table_s: float, path: Path, video: Path, video_s: float, limits: Limits, notes: list[str]) -> int:
     """Frames that both the table and the speaker's video cover; refuses a large difference and a short rest."""
-    if abs(table.end_s - video_s) > limits.max_mismatch_s:
+    if abs(table_s - video_s) > limits.max_mismatch_s:
         raise ValueError(
-            f"{table.path}: {table.end_s:.2f} s of action units, but {video.name} has {video_s:.2f} s; "
+            f"{path}: {table_s:.2f} s of action units, but {video.name} has {video_s:.2f} s; "
             f"cut both to the same stretch (at most {limits.max_mismatch_s:g} s may differ)"
         )
-    n_frames = min(frames_in(table.end_s), round(video_s * FPS))
+    n_frames = min(frames_in(table_s), round(video_s * FPS))
     if n_frames / FPS < limits.min_s:
         raise ValueError(
-            f"{table.path}: a session of {n_frames / FPS:.2f} s, shorter than {limits.min_s:g} s; "
+            f"{path}: a session of {n_frames / FPS:.2f} s, shorter than {limits.min_s:g} s; "
             "join it to its neighbours or lower --min-seconds"
         )
-    longest_s = max(table.end_s, video_s)
+    longest_s = max(table_s, video_s)
     if longest_s - n_frames / FPS > 1.0 / FPS:
-        notes.append(f"trimmed to the shorter of table ({table.end_s:.2f} s) and video ({video_s:.2f} s)")
+        notes.append(f"trimmed to the shorter of table ({table_s:.2f} s) and video ({video_s:.2f} s)")
     return n_frames
 
 
