@@ -52,7 +52,7 @@ distillation:
 	$(PY) dyad.synthetic --out $(D)/dyads --sessions 100 --seconds 30 --seed 31 --val-share 0.4
 	$(PY) dyad.synthetic --out $(D)/speakers --sessions 121 --seconds 30 --seed 32 --val-share 0.008
 	$(PY) benchmarks.stand_in_teacher --dataset $(D)/dyads --extra $(D)/speakers --out $(D)/teacher
-	for arms in distillation losses teachers; do \
+	for arms in distillation losses terms teachers; do \
 		$(PY) distill.ablate --arms configs/ablation/$$arms.yaml $(GIVEN) --out $(D)/$$arms --report docs/ablation.md \
 			--results benchmarks/results/$$arms.json $$(test $$arms = distillation && echo --engines) || exit 1; \
 	done
