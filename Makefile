@@ -57,7 +57,9 @@ distillation:
 			--results benchmarks/results/$$arms.json $$(test $$arms = distillation && echo --engines) || exit 1; \
 	done
 	$(PY) benchmarks.planted_lags --dataset $(D)/dyads \
-		--predictions $(D)/distillation/distilled-120-more-speakers/*/predictions --report docs/ablation.md
+		--predictions $(D)/distillation/distilled/*/predictions --report docs/ablation.md
+	$(PY) benchmarks.int8_cost --dataset $(D)/dyads --int8 $(D)/distillation/distilled/*/predictions \
+		--float32 $(D)/distillation/distilled-float-trained-as-long/*/predictions
 	$(PY) benchmarks.peer_quality --arms configs/ablation/distillation.yaml $(GIVEN) --out $(D)/distillation --engines \
 		--results benchmarks/results/peer_quality.json --report docs/ablation.md
 	$(PY) benchmarks.figures

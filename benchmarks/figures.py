@@ -88,10 +88,20 @@ def quality(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def cost(result: dict[str, Any]) -> str:
+    """What INT8 costs."""
+    said = []
+    for name in ("macro F1", "macro CCC"):
+        gap, low, high = result[name]["difference"]
+        said.append(f"{name} {gap:+.4f} [{low:+.4f}, {high:+.4f}]")
+    source = "[results](benchmarks/results/int8_cost.json)"
+    return f"INT8 minus a float student trained as long: {', '.join(said)} ({source})."
+
+
 def main() -> int:
     """Read, format, write."""
     parts = []
-    for name, table in (("student", speed), ("distillation", quality)):
+    for name, table in (("student", speed), ("distillation", quality), ("int8_cost", cost)):
         path = RESULTS / f"{name}.json"
         if path.is_file():
             parts.append(table(read_json(path)))

@@ -55,7 +55,7 @@ def half_rise_s(curve: NDArray[np.float64]) -> float:
         return float("nan")
     at = int(np.argmax(rise >= top / 2))
     before = rise[at - 1] if at else 0.0
-    return float((at - (rise[at] - top / 2) / max(rise[at] - before, 1e-9)) / FPS)
+    return max(float((at - (rise[at] - top / 2) / max(rise[at] - before, 1e-9)) / FPS), 0.0)
 
 
 def answered_by(kind: str) -> tuple[str, float]:

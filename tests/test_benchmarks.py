@@ -30,7 +30,11 @@ def test_every_kind_of_event_is_answered_by_a_unit_with_a_planted_lag() -> None:
 
 
 def test_the_readme_holds_the_figures_of_the_results_files() -> None:
-    for name, table in (("student", figures.speed), ("distillation", figures.quality)):
+    for name, table in (
+        ("student", figures.speed),
+        ("distillation", figures.quality),
+        ("int8_cost", figures.cost),
+    ):
         path = figures.RESULTS / f"{name}.json"
         text = table(json.loads(path.read_text(encoding="utf8")))
         assert text in (figures.ROOT / "README.md").read_text(encoding="utf8")
