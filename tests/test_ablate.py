@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distill import comparison
 from distill.ablate import Arms, Config, main
-from distill.arms import Run, settings, spec_of, train_all
+from distill.arms import Run, keep, read, settings, spec_of, train_all
 from dyad import config as configuration
 from dyad.metrics import agreement
 from dyad.synthetic.__main__ import main as make_dyads
@@ -81,7 +81,8 @@ def test_figures_and_table_are_written_and_the_table_lands_between_its_marks(don
     assert 0 < written["bound_skill"] < 1
     assert written["run"]["command"] == "distill.ablate"
     table = (done / "out" / "table.md").read_text(encoding="utf8")
-    assert table.count("\n| as it is | ") == table.count("\n| no CCC | ") == 3, "scores, look-aheads, rare units"
+    assert table.count("\n| as it is | ") == 3, "scores, look-aheads, rare units"
+    assert table.count("\n| no CCC | ") == 4, "and seed by seed"
     report = (done / "report.md").read_text(encoding="utf8")
     assert report == f"# Before\n\n<!-- mine:begin -->\n{table}<!-- mine:end -->\n\nAfter.\n"
 
@@ -221,7 +222,7 @@ def noisy(seed: int, strength: float) -> list[list[NDArray[np.float32]]]:
 def run_of(arm: str, seed: int, said: list[list[NDArray[np.float32]]], precision: float = 0.5) -> Run:
     mean = np.concatenate(truth()).mean(axis=0)
     sums = [[agreement.sums(said[h][s], true, mean) for h in range(HORIZONS)] for s, true in enumerate(truth())]
-    return Run(arm, seed, np.array(sums), np.full((HORIZONS, UNITS), precision))
+    return Run(arm, seed, np.array(sums), np.full((HORIZONS, UNITS), precision), tuple(map(str, range(len(sums)))))
 
 
 def concordance(said: list[NDArray[np.float32]]) -> float:
@@ -301,7 +302,7 @@ def test_a_unit_that_never_moves_has_no_score_and_spoils_no_other() -> None:
     said = truth()
     mean = np.concatenate(still).mean(axis=0)
     sums = [[agreement.sums(p, t, mean)] for p, t in zip(said, still, strict=True)]
-    runs = [Run(arm, 0, np.array(sums), np.full((1, UNITS), 0.5)) for arm in ("a", "b")]
+    runs = [Run(arm, 0, np.array(sums), np.full((1, UNITS), 0.5), ("s",)) for arm in ("a", "b")]
     row = comparison.rows_of(runs, 0, 50)[0]
     assert row.by_unit == [1.0, 1.0, None]
     assert row.value["macro CCC"] == pytest.approx(1)
@@ -354,3 +355,11 @@ def test_train_all_gives_the_runs_arm_by_arm_for_each_seed(done: Path, dyads: Pa
     assert [(run.arm, run.seed) for run in runs] == [("as it is", 0), ("no CCC", 0)]
     assert runs[0].sums.shape == (2, 9, 17, 8)
     assert runs[0].precision.shape == (9, 17)
+
+
+def test_kept_scores_remember_the_sessions_that_they_are_of(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.npz", tmp_path / "b.npz"
+    keep(one, np.zeros((2, 1, 1, 8)), np.zeros((1, 1)), ["s1", "s2"])
+    keep(other, np.zeros((2, 1, 1, 8)), np.zeros((1, 1)), ["s1", "s3"])
+    assert read(one, "a", 0).ids == ("s1", "s2")
+    assert read(other, "b", 0).ids != read(one, "a", 0).ids
