@@ -59,10 +59,8 @@ def speed(result: dict[str, Any]) -> str:
         )
     if "long_stream" in facts:
         s = facts["long_stream"]
-        lines[-1] += f"After {s['minutes']:.0f} minutes of stream a step costs {s['step_old_vs_fresh']:.3f} of a fresh "
-        lines[-1] += (
-            f"one's, and memory is {s['memory_after_vs_first_minute']:.3f} of what it was after the first minute."
-        )
+        lines[-1] += f"After {s['minutes']:.0f} minutes of stream a step costs {s['step_old_vs_young']:.3f} of what it "
+        lines[-1] += f"costs after one, and memory is {s['memory_after_vs_first_minute']:.3f} of what it was then."
     return "\n".join(lines)
 
 

@@ -69,11 +69,14 @@ def time_in_turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]
 
 
 def long_stream(files: Files, minutes: float) -> dict[str, float]:
-    """Stream for so long; then the old stream and a fresh one take turns. Also the memory of the process."""
+    """Stream for so long; then the old stream and one of a minute take turns. Also the memory of the process.
+
+    Both sessions are opened at the start: where their weights lie in memory moves a step by some per cent.
+    """
     import numpy as np
     import psutil
 
-    me, old = psutil.Process(), session(files.paths["int8"])
+    me, old, fresh = psutil.Process(), session(files.paths["int8"]), session(files.paths["int8"])
     names = list(files.states)
     wanted = ["logits", *(f"{n}_next" for n in names)]
 
@@ -81,28 +84,25 @@ def long_stream(files: Files, minutes: float) -> dict[str, float]:
         _, *new = opened.run(wanted, files.feed | state)
         return dict(zip(names, new, strict=True))
 
-    state, minute = dict(files.states), 1800
+    state, young, minute = dict(files.states), dict(files.states), 1800
     for _ in range(minute):
-        state = run(old, state)
+        state, young = run(old, state), run(fresh, young)
     early = me.memory_info().rss
     for _ in range(int(minutes * minute) - minute):
         state = run(old, state)
     late = me.memory_info().rss
-    fresh, young = session(files.paths["int8"]), dict(files.states)
-    for _ in range(200):
-        young = run(fresh, young)
     pairs = []
-    for _ in range(60):
+    for turn in range(100):
         took = []
-        for opened, which in ((old, state), (fresh, young)):
+        for opened, which in ((old, state), (fresh, young))[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             for _ in range(50):
                 which = run(opened, which)
             took.append(time.perf_counter() - start)
-        pairs.append(took[0] / took[1])
+        pairs.append(took[0] / took[1] if turn % 2 else took[1] / took[0])
     return {
         "minutes": minutes,
-        "step_old_vs_fresh": round(float(np.median(pairs)), 4),
+        "step_old_vs_young": round(float(np.median(pairs)), 4),
         "memory_after_vs_first_minute": round(late / early, 4),
         "memory_mb": round(late / 1e6, 1),
     }

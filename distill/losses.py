@@ -1,8 +1,8 @@
 """The terms of the distillation loss, each a small function of log-odds and targets.
 
 Shapes: [B, T, H, A] batch, frames, horizons, units. NaN targets are left out of every term.
-Defaults follow measurement on synthetic dyads: cross-entropy on probabilities, plus half a CCC term against collapse to
-the mean; focal, weighted and temporal terms are switches, since they cost calibration or skill.
+Defaults follow measurement on synthetic dyads (docs/ablation.md): cross-entropy on annotated and on the teacher's
+probabilities, plus a little CCC against collapse to the mean; focal, weighted and temporal terms are switches.
 """
 
 import torch

@@ -11,8 +11,8 @@ class LossWeights:
     """Cross-entropy on annotated probabilities and activations."""
     soft: float = 1.0
     """Cross-entropy on the teacher's probabilities and activations, where it labelled."""
-    ccc: float = 0.5
-    """1 - CCC of the probabilities: against collapse to the mean."""
+    ccc: float = 0.2
+    """1 - CCC of the probabilities: against collapse to the mean; more trades skill for CCC (docs/ablation.md)."""
     focal: float = 0.0
     """Focal loss on activations, instead of nothing: costs calibration."""
     weighted_regression: float = 0.0
