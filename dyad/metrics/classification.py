@@ -48,3 +48,17 @@ def average_precision(prob: Floats, act: Floats) -> float:
     precision = hits / (np.flatnonzero(keep) + 1)
     recall = hits / hits[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def precision(prob: Floats, act: Floats, threshold: float) -> float:
+    """Share of right ones among the frames with `prob` ≥ threshold; NaN where there is none."""
+    p, y = _known(prob, act)
+    given = p >= threshold
+    return float((y[given] > 0.5).mean()) if given.any() else float("nan")
+
+
+def recall(prob: Floats, act: Floats, threshold: float) -> float:
+    """Share of the active frames that have `prob` ≥ threshold; NaN where there is none."""
+    p, y = _known(prob, act)
+    wanted = y > 0.5
+    return float((p[wanted] >= threshold).mean()) if wanted.any() else float("nan")
