@@ -59,6 +59,13 @@ REACT15 = AUSet(
 )
 """The 15 units of the REACT challenge; 14 of them are shared with SEED17."""
 
+REACT_ATTRIBUTES = (
+    *REACT15.units,
+    *("valence", "arousal"),
+    *("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"),
+)
+"""The 25 attributes of the REACT challenge, in its order: units 0 or 1, valence and arousal -1 to 1, probabilities."""
+
 RARE = ("AU5", "AU9", "AU10", "AU18", "AU20")
 """Units that listeners seldom show; scores report them apart."""
 

@@ -1,8 +1,10 @@
 """Build the product's dataset from a folder of recordings.
 
 python -m dyad.prepare RAW OUT
+python -m dyad.prepare --layout react2024 ROOT OUT
 
-How files pair up by name: `dyad/prepare/pairs.py`; which tables are understood: `dyad/prepare/au_table.py`.
+How files pair up by name: `dyad/prepare/pairs.py`; which tables are understood: `dyad/prepare/au_table.py`; the folders
+of the REACT challenges, whose splits are kept: `dyad/layouts/react2024.py`, `react2025.py`.
 Status 0: every pair was taken; 3: some were refused and the rest is written; 2: nothing could be written.
 OUT is built beside and renamed: after a kill it is as it was.
 """
@@ -10,15 +12,20 @@ OUT is built beside and renamed: after a kill it is as it was.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import tyro
 
 from dyad.config import as_dict, parse, run_main
 
 if TYPE_CHECKING:
-    from dyad.prepare.build import Built
+    from collections.abc import Callable
+
+    from dyad.prepare.build import Built, Limits
     from dyad.prepare.pairs import Pair
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,13 @@ class Config:
     """Folder of recordings: <id>_speaker.mp4, <id>_speaker.wav (or the video's own sound), <id>_listener.csv."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder of the dataset; must be new, empty, or an earlier output of this command, which is then replaced."""
+    layout: Literal["recordings", "react2024", "react2025"] = "recordings"
+    """What RAW is: recordings named by their roles, or the folder of a REACT challenge (2023 is laid out as 2024, 2026
+    as 2025)."""
+    mirrored: bool = True
+    """Of a challenge's clips take both directions: each person listens once."""
+    allow_shared_subjects: bool = False
+    """Take a challenge whose splits share a person; what is then scored on them says less."""
     val_share: float = 0.2
     """Share of sessions for validation, chosen by a hash of their id: adding sessions moves none."""
     min_seconds: float = 2.0
@@ -46,32 +60,77 @@ class Config:
             raise ValueError(f"--val-share {self.val_share:g}: wanted a share from 0 up to, not including, 1")
         if self.min_seconds <= 0 or self.max_mismatch_seconds < 0 or self.workers < 1:
             raise ValueError("--min-seconds above 0, --max-mismatch-seconds from 0 and --workers from 1 are wanted")
+        if self.speakers_only and self.layout != "recordings":
+            raise ValueError(f"--speakers-only takes recordings; in {self.layout} every speaker has a listener")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, find the pairs, build each, write tables and report."""
     config = parse(Config, argv, prog="python -m dyad.prepare", description=(__doc__ or "").splitlines()[0])
-    from dyad.prepare import report
-    from dyad.prepare.pairs import find_pairs
-    from dyad.provenance import atomic_path, run_card, write_json
+    from dyad.provenance import atomic_path
 
     out = _check_folders(config)
+    with atomic_path(out) as part:
+        part.mkdir(parents=True)
+        refused = (_from_recordings if config.layout == "recordings" else _from_challenge)(config, part, out)
+    print(f"written to {out}")
+    return 3 if refused else 0
+
+
+def _from_recordings(config: Config, part: Path, out: Path) -> "dict[str, str]":
+    """Pair files by name, build, split by a hash; returns what was refused."""
+    from dyad.prepare.pairs import find_pairs
+
     pairs, unused = find_pairs(config.raw, skip=out)
     if not pairs:
         raise ValueError(f"{config.raw}: no video, sound or table in it; wanted files such as s01_speaker.mp4")
-    with atomic_path(out) as part:
-        part.mkdir(parents=True)
-        built, refused = _build_all(pairs, part, config)
-        splits = split(built, config.val_share)
-        summary = report.as_json(splits, refused, unused)
-        print(report.as_text(summary), flush=True)
-        if not built:
-            raise ValueError(f"{config.raw}: nothing usable, so nothing is written to {out}; the reasons stand above")
-        _write(part, splits)
-        card = run_card(command="dyad.prepare", config=as_dict(config))
-        write_json(part / "report.json", {**summary, "run": card})
-    print(f"written to {out}")
-    return 3 if refused else 0
+    built, refused = _build_all(pairs, part, config)
+    _finish(config, part, out, split(built, config.val_share), refused, unused_files=unused)
+    return refused
+
+
+def _from_challenge(config: Config, part: Path, out: Path) -> "dict[str, str]":
+    """Build the clips of a challenge's own splits; returns what was refused."""
+    from functools import partial
+
+    from dyad.prepare import challenge
+
+    items = challenge.listed(config.raw, config.layout, allow_shared_subjects=config.allow_shared_subjects)
+    choice = challenge.Choice(layout=config.layout, mirrored=config.mirrored)
+    one = partial(challenge.attempt, out=part, limits=_limits(config), choice=choice)
+    flat = [(name, item) for name, group in items.items() for item in group]
+    splits: dict[str, list[Built]] = {name: [] for name in ("train", "val", *items)}
+    refused: dict[str, str] = {}
+    for (name, _), outcomes in zip(flat, _map(one, [i for _, i in flat], config.workers), strict=True):
+        refused |= {key: o for key, o in outcomes.items() if isinstance(o, str)}
+        splits[name] += [o for o in outcomes.values() if not isinstance(o, str)]
+    taken = {b.session.id for group in splits.values() for b in group}
+    notes = challenge.write_appropriate(config.raw, part, items, taken, choice) if taken else []
+    _finish(config, part, out, splits, refused, notes=notes)
+    return refused
+
+
+def _finish(
+    config: Config,
+    part: Path,
+    out: Path,
+    splits: "dict[str, list[Built]]",
+    refused: "dict[str, str]",
+    *,
+    unused_files: "list[Path] | None" = None,
+    notes: "list[str] | None" = None,
+) -> None:
+    """Print the report; write tables, report and run card."""
+    from dyad.prepare import report
+    from dyad.provenance import run_card, write_json
+
+    summary = report.as_json(splits, refused, unused_files or [], notes or [])
+    print(report.as_text(summary), flush=True)
+    if not any(splits.values()):
+        raise ValueError(f"{config.raw}: nothing usable, so nothing is written to {out}; the reasons stand above")
+    _write(part, splits)
+    card = run_card(command="dyad.prepare", config=as_dict(config))
+    write_json(part / "report.json", {**summary, "run": card})
 
 
 def _check_folders(config: Config) -> Path:
@@ -88,29 +147,38 @@ def _check_folders(config: Config) -> Path:
     return out
 
 
-def _build_all(pairs: "list[Pair]", out: Path, config: Config) -> "tuple[list[Built], dict[str, str]]":
-    """Build every pair into `out`; those that cannot be are returned as id → reason, the others are unaffected."""
-    from concurrent.futures import ProcessPoolExecutor
-    from functools import partial
-    from multiprocessing import get_context
-
+def _limits(config: Config) -> "Limits":
     from dyad.action_units import SEED17
-    from dyad.prepare.build import Limits, attempt
+    from dyad.prepare.build import Limits
 
-    limits = Limits(
+    return Limits(
         min_s=config.min_seconds,
         max_mismatch_s=config.max_mismatch_seconds,
         au_names=SEED17.units,
         speakers_only=config.speakers_only,
     )
-    one = partial(attempt, out=out, limits=limits)
-    if config.workers == 1:
-        outcomes = [one(pair) for pair in pairs]
-    else:
-        with ProcessPoolExecutor(min(config.workers, len(pairs)), mp_context=get_context("spawn")) as pool:
-            outcomes = list(pool.map(one, pairs))
+
+
+def _build_all(pairs: "list[Pair]", out: Path, config: Config) -> "tuple[list[Built], dict[str, str]]":
+    """Build every pair into `out`; those that cannot be are returned as id → reason, the others are unaffected."""
+    from functools import partial
+
+    from dyad.prepare.build import attempt
+
+    outcomes = _map(partial(attempt, out=out, limits=_limits(config)), pairs, config.workers)
     built = [o for o in outcomes if not isinstance(o, str)]
     return built, {p.id: o for p, o in zip(pairs, outcomes, strict=True) if isinstance(o, str)}
+
+
+def _map(one: "Callable[[T], R]", work: "list[T]", workers: int) -> "list[R]":
+    """Results in order, by `workers` processes."""
+    if workers == 1:
+        return [one(w) for w in work]
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(min(workers, len(work)), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one, work))
 
 
 def split(built: "list[Built]", val_share: float) -> "dict[str, list[Built]]":
@@ -129,7 +197,7 @@ def split(built: "list[Built]", val_share: float) -> "dict[str, list[Built]]":
 
 
 def _write(root: Path, splits: "dict[str, list[Built]]") -> None:
-    """Write the tables of both splits; of a single session, validation is an empty table."""
+    """Write the tables of the splits; one without a session is an empty table."""
     from dyad.action_units import SEED17
     from dyad.layouts import processed
 

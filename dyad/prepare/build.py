@@ -62,11 +62,11 @@ def build(pair: Pair, out: Path, limits: Limits) -> Built:
     listener_sound = _one(pair, pair.listener_sounds, "sound of the listener") if pair.listener_sounds else None
     table = None if limits.speakers_only else _read_units(pair, listener, limits)
     notes: list[str] = []
-    video_s = _video_length_s(video, limits)
-    samples, sound_notes = _voice(sound or video, video_s, limits)
+    video_s = video_length_s(video, limits)
+    samples, sound_notes = voice(sound or video, video_s, limits)
     notes += sound_notes
     end_s = video_s if table is None else table.end_s
-    n_frames = _agreed_frames(end_s, table.path if table else video, video, video_s, limits, notes)
+    n_frames = agreed_frames(end_s, table.path if table else video, video, video_s, limits, notes)
     full_prob, full_act = np.full((2, n_frames, len(limits.au_names)), np.nan, np.float32)
     if table is not None:
         prob, act = on_grid(table.times_s, table.prob, table.act, n_frames, row_s=table.row_s)
@@ -76,10 +76,10 @@ def build(pair: Pair, out: Path, limits: Limits) -> Built:
             raise ValueError(f"{table.path}: every row is masked (no face found); film the listener again")
     session = Session(
         id=pair.id,
-        speaker_video_path=_place(video, out, f"{pair.id}_speaker"),
+        speaker_video_path=place(video, out, f"{pair.id}_speaker"),
         speaker_audio_path=_place_voice(sound, samples, out, pair.id),
-        listener_video_path=_place(listener, out, f"{pair.id}_listener") if listener else None,
-        listener_audio_path=_place(listener_sound, out, f"{pair.id}_listener") if listener_sound else None,
+        listener_video_path=place(listener, out, f"{pair.id}_listener") if listener else None,
+        listener_audio_path=place(listener_sound, out, f"{pair.id}_listener") if listener_sound else None,
         au_names=limits.au_names,
         prob=full_prob,
         act=full_act,
@@ -122,7 +122,7 @@ def _read_units(pair: Pair, listener: Path | None, limits: Limits) -> AUTable:
     return table
 
 
-def _video_length_s(path: Path, limits: Limits) -> float:
+def video_length_s(path: Path, limits: Limits) -> float:
     """Length of the pictures by decoding them all, seconds; a video that was cut off is refused."""
     info = media.probe(path)
     length_s = (1 + max(t for t, _ in media.iter_grid_frames(path))) / FPS
@@ -134,7 +134,7 @@ def _video_length_s(path: Path, limits: Limits) -> float:
     return length_s
 
 
-def _voice(path: Path, video_s: float, limits: Limits) -> tuple[media.Sound, list[str]]:
+def voice(path: Path, video_s: float, limits: Limits) -> tuple[media.Sound, list[str]]:
     """The speaker's sound [S] at 16 kHz and notes on it; none or one of another length is refused."""
     samples = media.read_audio(path)
     if len(samples) == 0:
@@ -155,7 +155,7 @@ def _voice(path: Path, video_s: float, limits: Limits) -> tuple[media.Sound, lis
     return samples, notes
 
 
-def _agreed_frames(table_s: float, path: Path, video: Path, video_s: float, limits: Limits, notes: list[str]) -> int:
+def agreed_frames(table_s: float, path: Path, video: Path, video_s: float, limits: Limits, notes: list[str]) -> int:
     """Frames that both the table and the speaker's video cover; refuses a large difference and a short rest."""
     if abs(table_s - video_s) > limits.max_mismatch_s:
         raise ValueError(
@@ -174,7 +174,7 @@ def _agreed_frames(table_s: float, path: Path, video: Path, video_s: float, limi
     return n_frames
 
 
-def _place(source: Path, out: Path, stem: str) -> Path:
+def place(source: Path, out: Path, stem: str) -> Path:
     """Put a file into the dataset: a hard link where the disk allows it, else a copy."""
     target = out / "media" / f"{stem}{source.suffix.lower()}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _place(source: Path, out: Path, stem: str) -> Path:
 def _place_voice(sound: Path | None, samples: media.Sound, out: Path, pair_id: str) -> Path:
     """The speaker's own sound file, or the video's sound track as 16 kHz mono WAV."""
     if sound is not None:
-        return _place(sound, out, f"{pair_id}_speaker")
+        return place(sound, out, f"{pair_id}_speaker")
     target = out / "media" / f"{pair_id}_speaker.wav"
     target.parent.mkdir(parents=True, exist_ok=True)
     media.write_wav(target, samples)

@@ -11,7 +11,10 @@ from dyad.prepare.build import Built
 
 
 def as_json(
-    splits: Mapping[str, Sequence[Built]], refused: Mapping[str, str], unused_files: Sequence[Path]
+    splits: Mapping[str, Sequence[Built]],
+    refused: Mapping[str, str],
+    unused_files: Sequence[Path],
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Plain data: counts, one entry per taken session, one reason per refused pair."""
     unused_units = Counter(unit for group in splits.values() for b in group for unit in b.unused_units)
@@ -27,6 +30,7 @@ def as_json(
         "refused": [{"id": k, "reason": v} for k, v in sorted(refused.items())],
         "unused_units": dict(sorted(unused_units.items())),
         "unused_files": [str(p) for p in unused_files],
+        "notes": list(notes),
     }
 
 
@@ -49,17 +53,21 @@ def _entry(split: str, built: Built) -> dict[str, Any]:
 
 def as_text(report: Mapping[str, Any]) -> str:
     """The report for a terminal: one line per pair, then the counts."""
-    lines = [f"{'pair':24} {'split':6} {'seconds':>8} {'units':>5}  notes"]
+    wide = max([24, *(len(e["id"]) for e in (*report["taken"], *report["refused"]))])
+    lines = [f"{'pair':{wide}} {'split':6} {'seconds':>8} {'units':>5}  notes"]
     for e in report["taken"]:
         notes = [*e["notes"], *([f"masked: {' '.join(e['masked_units'])}"] if e["masked_units"] else [])]
-        lines.append(f"{e['id']:24} {e['split']:6} {e['duration_s']:8.2f} {len(e['units']):5d}  {'; '.join(notes)}")
-    lines += [f"{e['id']:24} refused  {e['reason']}" for e in report["refused"]]
+        lines.append(f"{e['id']:{wide}} {e['split']:6} {e['duration_s']:8.2f} {len(e['units']):5d}  {'; '.join(notes)}")
+    lines += [f"{e['id']:{wide}} refused  {e['reason']}" for e in report["refused"]]
     if report["unused_units"]:
         counted = ", ".join(f"{unit} ({n})" for unit, n in report["unused_units"].items())
         lines.append(f"known but unused units: {counted}")
     if report["unused_files"]:
         lines.append(f"tables of speakers, not used: {len(report['unused_files'])}")
+    lines += report["notes"]
     counts = report["counts"]
     shares = f"{counts['train']} for training, {counts['val']} for validation"
+    if "test" in counts:
+        shares += f", {counts['test']} for testing"
     lines.append(f"{counts['pairs']} pairs: {counts['taken']} taken, {counts['refused']} refused; {shares}")
     return "\n".join(lines)
