@@ -13,11 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill import augment
-from distill.augment import AugmentConfig
-from dyad import clock
-from dyad.action_units import positions
-from dyad.layouts.processed import root_of
+from dyad import augment, clock
+from dyad.augment import AugmentConfig
+from dyad.layouts.processed import speaker_units
 from dyad.session import Session
 from dyad.soft_labels import SoftLabels, SoftLabelStore
 from student import front_cache
@@ -75,11 +73,13 @@ def open_sessions(
 ) -> list[TrainingSession]:
     """Attach decoded media, soft labels and speaker units to sessions; soft labels of another length are refused.
 
-    With `annotated` False the listener's own labels are left out: what is learned then is the teacher's alone.
+    With `annotated` False the listener's own labels are left out: what is learned then is the teacher's alone. Soft
+    labels that the teacher's quality gate dropped are left out.
     """
-    ready = []
+    ready, dropped = [], {} if labels is None else labels.dropped()
     for s in sessions:
-        soft = labels.read(s.id) if labels is not None and s.id in labels else None
+        wanted = labels is not None and s.id in labels and s.id not in dropped
+        soft = labels.read(s.id) if labels is not None and wanted else None
         if soft is not None and len(soft.prob) != s.n_frames:
             raise ValueError(
                 f"labels/{s.id}: {len(soft.prob)} frames, but the session has {s.n_frames} at 30 Hz; "
@@ -89,25 +89,6 @@ def open_sessions(
         prob, act = (s.prob, s.act) if annotated else (np.full_like(s.prob, np.nan), np.full_like(s.act, np.nan))
         ready.append(TrainingSession(s.id, front, prob, act, soft, speaker_units(root, s.id, spec.au_names)))
     return ready
-
-
-def speaker_units(root: Path, session_id: str, au_names: Sequence[str]) -> Floats | None:
-    """The speaker's own units [T, A], NaN where unknown: from `speaker_au/<id>.npz` (keys au, names) or a synthetic
-    session's truth; None when there is neither.
-    """
-    root = root_of(root)
-    for path, key, names_key in (
-        (root / "speaker_au" / f"{session_id}.npz", "au", "names"),
-        (root / "truth" / f"{session_id}.npz", "speaker_au", "speaker_au_names"),
-    ):
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as content:
-                values, names = content[key], [str(n) for n in content[names_key]]
-            out = np.full((len(values), len(au_names)), np.nan, np.float32)
-            source, target = positions(names, au_names)
-            out[:, target] = values[:, source]
-            return out
-    return None
 
 
 def known_mean(tables: Sequence[Floats]) -> Floats:

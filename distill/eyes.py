@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from distill import augment, losses
-from distill.augment import AugmentConfig
+from distill import losses
 from distill.batches import TrainingSession
 from distill.crew import Crew
+from dyad import augment
+from dyad.augment import AugmentConfig
 from dyad.provenance import atomic_path, sha256_bytes
 from student import checkpoint
 from student.model import Student

@@ -95,14 +95,18 @@ class Trainer:
         spec = self.spec
         store = SoftLabelStore.open(labels, au_names=spec.au_names) if labels else None
         sessions = processed.load(root, split, au_names=spec.au_names)
+        dropped = {} if store is None else store.dropped()
         left_out = front_cache.ensure_all(root, sessions, spec, workers=self.config.workers)
         if not annotated and store is not None:
             left_out |= {s.id: "the teacher did not label it" for s in sessions if s.id not in store}
+            left_out |= {s.id: f"its soft labels are {dropped[s.id][0]}" for s in sessions if s.id in dropped}
         usable = [s for s in sessions if s.id not in left_out]
         opened = batches.open_sessions(root, usable, spec, store, annotated=annotated)
         if self.crew.leads:
             for session_id, reason in left_out.items():
                 print(f"left out {session_id}: {reason}")
+            for session_id in sorted(dropped.keys() & {s.id for s in usable}):
+                print(f"soft labels of {session_id} not used: {'; '.join(dropped[session_id])}")
             with_soft = sum(s.soft is not None for s in opened)
             whose = split if annotated else f"extra speakers ({root})"
             print(f"{whose}: {len(usable)} sessions, {with_soft} with soft labels, {len(left_out)} left out")

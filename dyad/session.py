@@ -5,9 +5,44 @@ Shapes: T frames at 30 Hz, A action units. Source: the system's requirements, "s
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Speaker(Protocol):
+    """The speaker's side of a conversation: all that a teacher needs for labelling. A `Session` has it."""
+
+    @property
+    def id(self) -> str:
+        """Name of the session."""
+        ...
+
+    @property
+    def speaker_video_path(self) -> Path:
+        """Pictures."""
+        ...
+
+    @property
+    def speaker_audio_path(self) -> Path:
+        """Sound."""
+        ...
+
+    @property
+    def n_frames(self) -> int:
+        """Frames at 30 Hz."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A `Speaker` alone, without the listener's annotation: small enough to hold a million of."""
+
+    id: str
+    speaker_video_path: Path
+    speaker_audio_path: Path
+    n_frames: int
 
 
 @dataclass(frozen=True, kw_only=True)

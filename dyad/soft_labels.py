@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dyad.clock import FPS
+from dyad.provenance import read_json, write_json
 from dyad.store import Floats, TensorStore
 
 KIND = "soft-labels"
@@ -33,10 +34,18 @@ class SoftLabelStore:
 
     @classmethod
     def create(
-        cls, root: Path | str, *, au_names: Sequence[str], teacher_hash: str, run: Mapping[str, Any], fps: int = FPS
+        cls,
+        root: Path | str,
+        *,
+        au_names: Sequence[str],
+        teacher_hash: str,
+        run: Mapping[str, Any],
+        recipe: Mapping[str, Any] | None = None,
+        fps: int = FPS,
     ) -> "SoftLabelStore":
-        """Start a store or go on with one; another AU set, rate or teacher is refused."""
+        """Start a store or go on with one; another AU set, rate, teacher or recipe (how it was asked) is refused."""
         contract = {"kind": KIND, "au_names": list(au_names), "fps": fps, "teacher": teacher_hash, "run": dict(run)}
+        contract |= {} if recipe is None else {"recipe": dict(recipe)}
         return cls(TensorStore.create(root, contract))
 
     @classmethod
@@ -81,6 +90,19 @@ class SoftLabelStore:
     def remove(self, session_id: str) -> None:
         """Drop a session, so that the next labelling run makes it again."""
         self._store.path(session_id).unlink(missing_ok=True)
+
+    @property
+    def quality_path(self) -> Path:
+        """Where the verdict on the labels lies."""
+        return self._store.root / "quality.json"
+
+    def write_quality(self, verdict: Mapping[str, Any]) -> None:
+        """Keep the verdict of the quality gate; `drop` lists session → reasons."""
+        write_json(self.quality_path, dict(verdict))
+
+    def dropped(self) -> dict[str, list[str]]:
+        """Sessions that the quality gate found not worth learning from, with the reasons; none where it never ran."""
+        return dict(read_json(self.quality_path)["drop"]) if self.quality_path.is_file() else {}
 
     def broken(self) -> list[tuple[str, str]]:
         """(session, reason) of every damaged shard; the others are unaffected."""

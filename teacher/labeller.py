@@ -1,126 +1,109 @@
-"""From windows to one soft sequence per session: overlap, taper, blend, and the spread as uncertainty.
+"""Windows of a session → one soft sequence in the store.
 
-Shapes: T frames of a session, W frames of a window, A units.
+Sessions are decoded ahead of the model by a few threads, and each is written as soon as it is blended; what a session's
+labels are depends on its media and the teacher alone, not on what was labelled before it or beside it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dyad.action_units import SEED17
-from dyad.config import from_dict
-from dyad.layouts import processed
-from dyad.provenance import read_json, run_card
-from dyad.session import Session
+from dyad.config import as_dict
+from dyad.provenance import run_card
+from dyad.session import Clip
 from dyad.soft_labels import SoftLabelStore
 from teacher import adapter, dataset
 from teacher.backends import Backend
-from teacher.backends.transformers import TransformersBackend
-from teacher.windows import SpeakerMedia, WindowSpec, cut, starts
+from teacher.blend import Floats, answers, blend
+from teacher.windows import SpeakerMedia, starts
 
 if TYPE_CHECKING:
     from teacher.label import Config
 
-Floats = NDArray[np.float32]
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a session: `fault` is empty when it was labelled."""
+
+    session: str
+    fault: str = ""
 
 
-def select(root: Path, split: str, only: str | None) -> list[Session]:
-    """Sessions to label; raises ValueError when `only` names none."""
-    splits = processed.SPLITS if split == "all" else (split,)
-    sessions = [s for name in splits for s in processed.load(root, name)]
-    if only is None:
-        return sessions
-    chosen = [s for s in sessions if s.id == only]
-    if not chosen:
-        raise ValueError(f"{root}: has no session {only!r}; it holds {', '.join(s.id for s in sessions[:3])} …")
-    return chosen
+def open_store(config: Config) -> SoftLabelStore:
+    """The store that `config` writes to, begun or gone on with; raises ValueError where it was begun otherwise."""
+    mark = adapter.teacher_hash(config.teacher)
+    card = run_card(command="teacher.label", config=as_dict(config), inputs={"teacher": mark})
+    recipe = {"hop_frames": config.hop_frames, "sub_networks": config.sub_networks}
+    return SoftLabelStore.create(config.out, au_names=SEED17.units, teacher_hash=mark, run=card, recipe=recipe)
 
 
-def taper(frames: int) -> NDArray[np.float64]:
-    """Weight of each frame of a window [W]: a raised cosine that never reaches 0, since the ends know less."""
-    return 0.05 + 0.95 * np.sin(np.pi * (np.arange(frames) + 0.5) / frames) ** 2
+def open_backend(config: Config) -> Backend:
+    """The back end of this name."""
+    if config.backend == "vllm":
+        from teacher.backends.vllm import VllmBackend
+
+        return VllmBackend(config.teacher)
+    from teacher.backends.transformers import TransformersBackend
+
+    return TransformersBackend.load(config.teacher, config.base, config.batch)
 
 
 def label_session(
-    backend: Backend, speaker: SpeakerMedia, n_frames: int, spec: WindowSpec, *, hop: int, passes: int, batch: int
+    backend: Backend, speaker: SpeakerMedia, n_frames: int, *, hop: int, sub_networks: int
 ) -> tuple[Floats, Floats, Floats]:
     """Probability, activation log-odds and uncertainty of a session, each [T, A]."""
-    at, w = starts(n_frames, spec, hop), taper(spec.frames)[:, None]
-    total, logit, square, weight = (np.zeros((at[-1] + spec.frames, len(SEED17.units))) for _ in range(4))
-    for first in range(0, len(at), batch):
-        group = at[first : first + batch]
-        cuts = [cut(speaker, start, spec) for start in group]
-        pictures, sounds = np.stack([p for p, _ in cuts]), np.stack([s for _, s in cuts])
-        for seed in (None, *range(1, passes)):
-            answers = backend.label(pictures, sounds, None if seed is None else 7919 * seed + first)
-            for start, answer in zip(group, answers.astype(np.float64), strict=True):
-                span = slice(start, start + spec.frames)
-                prob = 1 / (1 + np.exp(-answer[..., 0]))
-                total[span] += w * prob
-                square[span] += w * prob**2
-                logit[span] += w * answer[..., 1]
-                weight[span] += w
-    prob, logit = total / weight, logit / weight
-    spread = np.sqrt(np.maximum(square / weight - prob**2, 0))
-    return tuple(v[:n_frames].astype(np.float32) for v in (np.clip(prob, 0, 1), logit, spread))  # pyright: ignore[reportReturnType]
+    at = starts(n_frames, backend.spec, hop)
+    features = backend.features(speaker, at)
+    device = backend.read_out.project.weight.device
+    masks = backend.read_out.sub_networks(sub_networks).to(device)
+    prob, logit, variance = answers(backend.read_out, backend.layout, torch.from_numpy(features).to(device), masks)
+    return blend(at, prob, logit, variance, n_frames)
 
 
-def label_all(config: Config, sessions: list[Session], settings: dict[str, Any]) -> tuple[int, int, dict[str, str]]:
-    """Label sessions into the store; returns how many were made, how many were there, and session → fault."""
-    torch.set_num_threads(config.threads)
-    backend = TransformersBackend(config.teacher)
-    mark = adapter.teacher_hash(config.teacher)
-    card = run_card(command="teacher.label", config=settings, inputs={"teacher": mark})
-    store = SoftLabelStore.create(config.out, au_names=SEED17.units, teacher_hash=mark, run=card)
+class Labeller:
+    """One process that labels: a back end and the store."""
+
+    def __init__(self, config: Config) -> None:
+        torch.set_num_threads(config.threads)
+        self.config, self.store, self.backend = config, open_store(config), open_backend(config)
+
+    def run(self, sessions: Iterable[Clip]) -> Iterator[Outcome]:
+        """Label sessions in order, each as soon as it can be; a session whose media fail has a fault."""
+        for session, media in self._ahead(sessions):
+            try:
+                speaker = media.result()
+            except (ValueError, OSError) as error:
+                yield Outcome(session.id, str(error))
+                continue
+            self.store.write(session.id, *self._labels(session, speaker))
+            yield Outcome(session.id)
+
+    def _labels(self, session: Clip, speaker: SpeakerMedia) -> tuple[Floats, Floats, Floats]:
+        hop, members = self.config.hop_frames, self.config.sub_networks
+        return label_session(self.backend, speaker, session.n_frames, hop=hop, sub_networks=members)
+
+    def _ahead(self, sessions: Iterable[Clip]) -> Iterator[tuple[Clip, Future[SpeakerMedia]]]:
+        """Sessions with their media, decoded up to `decoders` sessions ahead of the model."""
+        waiting: deque[tuple[Clip, Future[SpeakerMedia]]] = deque()
+        with ThreadPoolExecutor(self.config.decoders) as pool:
+            for session in sessions:
+                job = pool.submit(dataset.cached_speaker, self.config.dataset, session, self.backend.spec)
+                waiting.append((session, job))
+                if len(waiting) > self.config.decoders:
+                    yield waiting.popleft()
+            yield from waiting
+
+
+def outstanding(store: SoftLabelStore, sessions: list[Clip], again: bool) -> list[Clip]:
+    """Sessions still to label; damaged shards are named, removed and made again. `again` takes all."""
     for session_id, reason in store.broken():
         print(f"labelling {session_id} again: {reason}")
         store.remove(session_id)
-    failed: dict[str, str] = {}
-    done = kept = 0
-    for session in tqdm(sessions, unit="session", mininterval=2.0):
-        if session.id in store and config.only is None:
-            kept += 1
-            continue
-        try:
-            speaker = dataset.cached_speaker(config.dataset, session, backend.spec)
-        except (ValueError, OSError) as error:
-            failed[session.id] = str(error)
-            continue
-        labels = label_session(
-            backend,
-            speaker,
-            session.n_frames,
-            backend.spec,
-            hop=config.hop_frames,
-            passes=config.passes,
-            batch=config.batch,
-        )
-        store.write(session.id, *labels)
-        done += 1
-    return done, kept, failed
-
-
-COST = {"3b": (2.0, 9.4), "7b": (3.5, 17.9)}
-"""TFLOP per second of media at 5 pictures per second of 224 px, and gigabytes of weights in bf16."""
-
-
-def print_cost(teacher: Path, sessions: list[Session], hop_frames: int) -> None:
-    """What labelling would take: windows, tokens, disk, and GPU hours for the released sizes."""
-    contract = read_json(teacher / "teacher.json")
-    spec = from_dict(WindowSpec, contract["window"], where=str(teacher / "teacher.json"))
-    windows = sum(len(starts(s.n_frames, spec, hop_frames)) for s in sessions)
-    seconds = windows * spec.frames / 30
-    per_window = spec.pictures // 2 * (spec.size_px // 28) ** 2 + spec.frames * 25 // 30
-    disk = sum(s.n_frames for s in sessions) * len(SEED17.units) * 3 * 4
-    tokens = f"{windows * per_window:,} media tokens"
-    print(f"{len(sessions)} sessions, {windows} windows, {tokens}, {disk / 1e6:.1f} MB of labels")
-    for size, (tflop, gigabytes) in COST.items():
-        scaled = tflop * (spec.size_px / 224) ** 2 * spec.video_fps / 5
-        hours = seconds * scaled / (0.4 * 989) / 3600
-        print(f"{size}: {seconds * scaled:,.0f} TFLOP, {hours:.2f} GPU hours at 40 % of 989 TFLOP/s, {gigabytes} GB")
+    return sessions if again else [s for s in sessions if s.id not in store]

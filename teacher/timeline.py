@@ -13,6 +13,8 @@ from dyad.clock import FPS
 AUDIO_SLOT_S = 0.04
 """Mel at 100 Hz, convolution stride 2, pooling 2: 25 audio tokens per second."""
 FRAMES_PER_GRID = 2
+MEL_HOP_SAMPLES = 160
+"""Of the audio tower's log-mel, at 16 kHz."""
 
 
 def video_centres_s(grids: int, video_fps: float) -> NDArray[np.float64]:

@@ -12,29 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyad import clock, media
-from dyad.session import Session
+from dyad.session import Speaker
 from teacher.window_spec import WindowSpec
 
 
 @dataclass(frozen=True)
 class SpeakerMedia:
-    """A whole session: pictures [K, size, size, 3] uint8 at the window's rate, sound [S]."""
+    """A whole session: pictures [K, size, size, 3] uint8 at the window's rate, sound [S]; both may be memory maps."""
 
     pictures: NDArray[np.uint8]
     sound: NDArray[np.float32]
     n_frames: int
 
 
-def read_speaker(session: Session, spec: WindowSpec) -> SpeakerMedia:
+def read_speaker(session: Speaker, spec: WindowSpec) -> SpeakerMedia:
     """Decode a session's speaker; raises MediaError naming the file."""
     every, pictures, t = clock.FPS // spec.video_fps, [], -1
-    for t, picture in media.iter_grid_frames(session.speaker_video_path):
+    for t, shown in media.iter_grid(session.speaker_video_path):
         if t % every == 0:
-            pictures.append(_square(picture, spec.size_px))
+            pictures.append(square(shown.rgb(), spec.size_px))
     return SpeakerMedia(np.stack(pictures), media.read_audio(session.speaker_audio_path), t + 1)
 
 
-def _square(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+def square(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     """The centre square, resized."""
     height, width = picture.shape[:2]
     side = min(height, width)
@@ -55,8 +55,13 @@ def cut(speaker: SpeakerMedia, start: int, spec: WindowSpec) -> tuple[NDArray[np
     """Pictures [pictures, size, size, 3] and sound [samples] of the window at frame `start` (a multiple of a grid)."""
     first = start * spec.video_fps // clock.FPS
     rows = np.minimum(np.arange(first, first + spec.pictures), len(speaker.pictures) - 1)
+    return speaker.pictures[rows], cut_sound(speaker, start, spec)
+
+
+def cut_sound(speaker: SpeakerMedia, start: int, spec: WindowSpec) -> NDArray[np.float32]:
+    """Sound [samples] of the window at frame `start`, silence past the session's end."""
     sound = np.zeros(spec.samples, np.float32)
     begin = clock.samples_until(start)
     piece = speaker.sound[begin : begin + spec.samples]
     sound[: len(piece)] = piece
-    return speaker.pictures[rows], sound
+    return sound

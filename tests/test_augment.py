@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill import augment, batches
-from distill.augment import OFF, AugmentConfig
-from dyad import clock
+from distill import batches
+from dyad import augment, clock
+from dyad.augment import OFF, AugmentConfig
 from dyad.soft_labels import SoftLabels
 from student.front_cache import FrontSession
 from student.frontend import audio_window

@@ -156,6 +156,23 @@ def test_an_extra_speaker_whom_the_teacher_did_not_label_is_named_and_left_out(
         Trainer(replace(base, out=tmp_path / "other", extra=speakers, extra_labels=none), TINY)
 
 
+def test_soft_labels_that_the_quality_gate_dropped_are_named_and_not_learned_from(
+    base: Config, dyads: Path, speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = ids_of(dyads), ids_of(speakers)
+    labels, extra = label(dyads, tmp_path / "labels", ours), label(speakers, tmp_path / "extra", theirs)
+    for folder, name in ((labels, ours[0]), (extra, theirs[0])):
+        SoftLabelStore.open(folder).write_quality({"drop": {name: ["collapsed: hardly moves"]}})
+    settings = {"labels": labels, "extra": speakers, "extra_labels": extra}
+    trainer = Trainer(replace(base, out=tmp_path / "run", **settings), TINY)
+    said = capsys.readouterr().out
+    assert f"soft labels of {ours[0]} not used: collapsed: hardly moves" in said
+    assert f"left out {theirs[0]}: its soft labels are collapsed: hardly moves" in said
+    assert [(s.id, s.soft is not None) for s in trainer.train_set] == [
+        (ours[0], False), (ours[1], True), (theirs[1], True)
+    ]  # fmt: skip
+
+
 def test_a_session_that_is_extra_and_annotated_at_once_is_refused_by_name(
     base: Config, dyads: Path, tmp_path: Path
 ) -> None:

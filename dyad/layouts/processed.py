@@ -8,16 +8,16 @@ listener_audio_path, listener_au_names, listener_au_prob and listener_au_act (un
 duration, n_frames. A unit that a session was not annotated for is stored as null and read as NaN.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dyad.action_units import SEED17
+from dyad.action_units import SEED17, positions
 from dyad.provenance import atomic_path
-from dyad.session import Session
+from dyad.session import Clip, Session
 
 SPLITS = ("train", "val")
 
@@ -33,7 +33,37 @@ def load(root: Path | str, split: str, *, au_names: Sequence[str] = SEED17.units
 
     Raises ValueError when the split is missing or a row breaks the schema.
     """
-    root = root_of(root)
+    return list(iterate(root, split, au_names=au_names))
+
+
+def iterate(root: Path | str, split: str, *, au_names: Sequence[str] = SEED17.units) -> Iterator[Session]:
+    """As `load`, one session in memory at a time."""
+    for row in _table(root_of(root), split):
+        yield _session(row, root_of(root), tuple(au_names))
+
+
+def clips(root: Path | str, split: str, only: str | None = None) -> list[Clip]:
+    """The speakers of a split, or of "all", without annotation; with `only`, that session's.
+
+    Raises ValueError when the split is missing, or there is no session of this name.
+    """
+    root, columns = root_of(root), ["id", "speaker_video_path", "speaker_audio_path", "n_frames"]
+    found: list[Clip] = []
+    for name in SPLITS if split == "all" else (split,):
+        for row in _table(root, name).select_columns(columns):
+            video, audio = (_resolve(root, row[k]) or Path() for k in columns[1:3])
+            clip = Clip(id=row["id"], speaker_video_path=video, speaker_audio_path=audio, n_frames=row["n_frames"])
+            found.append(clip)
+    if only is None:
+        return found
+    chosen = [c for c in found if c.id == only]
+    if not chosen:
+        raise ValueError(f"{root}: has no session {only!r}; it holds {', '.join(c.id for c in found[:3])} …")
+    return chosen
+
+
+def _table(root: Path, split: str) -> Any:
+    """The table of a split, memory-mapped."""
     folder = root / "processed" / split
     if not (folder / "state.json").is_file():
         raise ValueError(
@@ -43,8 +73,7 @@ def load(root: Path | str, split: str, *, au_names: Sequence[str] = SEED17.units
     import datasets
 
     datasets.disable_progress_bars()
-    table = datasets.load_from_disk(str(folder))
-    return [_session(row, root, tuple(au_names)) for row in table]  # pyright: ignore[reportArgumentType]
+    return datasets.load_from_disk(str(folder))
 
 
 def _session(row: dict[str, Any], root: Path, au_names: tuple[str, ...]) -> Session:
@@ -83,6 +112,25 @@ def _columns(
             raise ValueError(f"session {session_id}: {unit} has {len(column)} values, but n_frames is {n_frames}")
         values[:, a] = np.array(column, np.float32)
     return values
+
+
+def speaker_units(root: Path | str, session_id: str, au_names: Sequence[str]) -> NDArray[np.float32] | None:
+    """The speaker's own units [T, A], NaN where unknown: from `speaker_au/<id>.npz` (keys au, names) or a synthetic
+    session's truth; None when there is neither.
+    """
+    root = root_of(root)
+    for path, key, names_key in (
+        (root / "speaker_au" / f"{session_id}.npz", "au", "names"),
+        (root / "truth" / f"{session_id}.npz", "speaker_au", "speaker_au_names"),
+    ):
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as content:
+                values, names = content[key], [str(n) for n in content[names_key]]
+            out = np.full((len(values), len(au_names)), np.nan, np.float32)
+            source, target = positions(names, au_names)
+            out[:, target] = values[:, source]
+            return out
+    return None
 
 
 def write(root: Path | str, split: str, sessions: Iterable[Session], *, empty_units: Sequence[str] = ()) -> None:

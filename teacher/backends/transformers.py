@@ -1,29 +1,39 @@
 """The embedded back end: transformers, on a CPU or a GPU."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from teacher import adapter
+from teacher.qwen_omni import OmniTeacher
+from teacher.windows import SpeakerMedia
 
 
 class TransformersBackend:
-    """A tuned teacher through transformers and peft."""
+    """A tuned teacher through transformers."""
 
-    def __init__(self, folder: Path) -> None:
-        teacher, self.contract = adapter.load(folder)
-        self.device = adapter.device()
-        self.teacher = teacher.to(self.device)
-        self.spec = teacher.spec
+    def __init__(self, teacher: OmniTeacher, batch: int = 4) -> None:
+        """`batch` windows go through the model at a time; overlapping ones share what they show."""
+        self.teacher, self.batch = teacher, batch
+        self.device = teacher.read_out.project.weight.device
+        self.spec, self.read_out = teacher.spec, teacher.read_out
+        self.layout = teacher.layout(teacher.spec.frames, self.device)
+        with torch.no_grad():
+            self._prefix = teacher.prefix(teacher.spec.frames, self.device)
+
+    @classmethod
+    def load(cls, folder: Path, base: str | None = None, batch: int = 4) -> "TransformersBackend":
+        """From a teacher's folder; `base` as in `adapter.load`."""
+        return cls(adapter.load(folder, base)[0].to(adapter.device()), batch)
 
     @torch.no_grad()
-    def label(self, pictures: NDArray[np.uint8], sounds: NDArray[np.float32], seed: int | None) -> NDArray[np.float32]:
-        """See `Backend`; a stochastic pass keeps dropout on."""
-        self.teacher.train(seed is not None)
-        if seed is not None:
-            torch.manual_seed(seed)
-        logits: Any = self.teacher(self.teacher.pack(pictures, sounds).to(self.device))
-        return logits.float().cpu().numpy()
+    def features(self, speaker: SpeakerMedia, at: Sequence[int]) -> NDArray[np.float32]:
+        """See `Backend`."""
+        parts = []
+        for first in range(0, len(at), self.batch):
+            batch = self.teacher.pack_stretch(speaker, at[first : first + self.batch]).to(self.device)
+            parts.append(self.teacher.token_features(batch, self._prefix).cpu())
+        return torch.cat(parts).numpy()
