@@ -25,7 +25,7 @@ from dyad.config import as_dict, from_dict
 from dyad.provenance import read_json, sha256_bytes, sha256_file, write_json
 from teacher.heads import ReadOut
 from teacher.prompt import prompt_text  # noqa: F401 - part of what a teacher is, so it is asked for here
-from teacher.qwen_omni import OmniTeacher, load_base, source_of
+from teacher.qwen_omni import OmniTeacher, folder_of, load_base, source_of
 from teacher.window_spec import WindowSpec
 
 SAMPLED_BYTES = 1 << 20
@@ -146,15 +146,6 @@ def base_hash(source: str) -> str:
             file.seek(max(path.stat().st_size - SAMPLED_BYTES, 0))
             parts.append(f"{path.stat().st_size} {sha256_bytes(head)} {sha256_bytes(file.read(SAMPLED_BYTES))}")
     return sha256_bytes("\n".join(parts).encode())[:16]
-
-
-def folder_of(source: str) -> Path:
-    """The folder of a base: itself, or where the hub's cache keeps it."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(source, local_files_only=True))
 
 
 def teacher_hash(folder: Path) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from teacher import timeline
+from teacher.prompt import prompt_with_media
 from teacher.window_spec import WindowSpec
 
 
@@ -69,11 +70,6 @@ def layout_of(processor: Any, spec: WindowSpec, prompt: str, *, video_token: int
         video_weights=torch.from_numpy(seen),
         audio_weights=torch.from_numpy(heard),
     )
-
-
-def prompt_with_media(prompt: str) -> str:
-    """The user's turn: task first, then the media."""
-    return f"<|im_start|>user\n{prompt}<|vision_bos|><|VIDEO|><|vision_eos|><|im_end|>\n"
 
 
 def _token_ids(processor: Any, spec: WindowSpec, prompt: str) -> Tensor:

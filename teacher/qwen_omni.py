@@ -6,6 +6,7 @@ once for all windows: its keys and values are kept.
 Shapes: B windows, L tokens, M media tokens, C hidden width, T frames, H horizons, A units.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,18 @@ def source_of(model: str, folder: Path) -> str:
     return str(tiny.build(folder / "base")) if model == "tiny" else model
 
 
+def folder_of(source: str) -> Path:
+    """The folder of a base: itself, or where the hub's cache keeps it; raises OSError where it is neither."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, local_files_only=True))
+    except ValueError:  # a path that is not there, and no hub's name either
+        raise FileNotFoundError(source) from None
+
+
 def load_base(model: str, folder: Path) -> tuple[Any, Any, str]:
     """Thinker, processor and where they came from; `tiny` is built in `folder`/base first.
 
@@ -75,7 +88,8 @@ def load_base(model: str, folder: Path) -> tuple[Any, Any, str]:
 
     _quiet()
     source = source_of(model, folder)
-    require_known(Path(source), model)
+    with contextlib.suppress(OSError):  # not at hand: loading it says so, and what to do
+        require_known(folder_of(source), model)
     try:
         processor = Qwen2_5OmniProcessor.from_pretrained(source)
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
