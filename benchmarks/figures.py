@@ -1,4 +1,4 @@
-"""Copy the student's figures from results files into the README: none is typed.
+"""Copy figures from results files into the README: none is typed.
 
 python -m benchmarks.figures
 """
@@ -96,16 +96,54 @@ def cost(result: dict[str, Any]) -> str:
     return f"INT8 minus a float student trained as long: {', '.join(said)} ({source})."
 
 
+def labelling(result: dict[str, Any]) -> str:
+    """How fast the teacher labels beside the library's loop, and what held it back."""
+    run = result["run"]
+    where = f"{run['machine']['processor']}, {run['machine']['cores']} cores, {run['time_utc'][:10]}"
+    source = f"[results](benchmarks/results/teacher.json), `python benchmarks/teacher.py`, {where}"
+    lines = [
+        f"Labelling with the toy model on one thread of a shared machine, ratios taken in turns ({source}):",
+        "",
+        "| | × real time | media tokens/s | beside the plain per-clip loop | share of the matrix-product peak |",
+        "|---|---|---|---|---|",
+    ]
+    for size, figures in result["sizes"].items():
+        row = figures["rows"][figures["best"]]
+        lines.append(
+            f"| {size}, {figures['best'].removeprefix('ours, ')} | {row['times_real_time']:.0f} "
+            f"| {row['media_tokens_per_s']:,} | {row['vs_plain']:.2f} × | {100 * row['mfu']:.0f} % |"
+        )
+    apart = max(max(f["difference_from_plain"].values()) for f in result["sizes"].values())
+    lines += ["", f"Same weights, same labels: log-odds and probabilities differ by {apart:.1e} at most."]
+    return "\n".join(lines)
+
+
+def scoring(result: dict[str, Any]) -> str:
+    """How fast the REACT scores are beside the reference's own way of computing them."""
+    named = {"CCC": "CCC", "TLCC": "TLCC", "DTW, all neighbours": "DTW", "DTW, all neighbours, noise": "DTW on noise"}
+    said = [f"{title} {result['rows'][key]['ratio']:.1f} ×" for key, title in named.items()]
+    source = "[results](benchmarks/results/metrics.json), [definitions and pitfalls](docs/metrics.md)"
+    return f"REACT scores beside one pair at a time with the reference's algorithm: {', '.join(said)} ({source})."
+
+
+BLOCKS = {
+    "student": {"student": speed, "distillation": quality, "int8_cost": cost},
+    "teacher": {"teacher": labelling, "metrics": scoring},
+}
+"""README block → results file → how it is told."""
+
+
 def main() -> int:
     """Read, format, write."""
-    parts = []
-    for name, table in (("student", speed), ("distillation", quality), ("int8_cost", cost)):
-        path = RESULTS / f"{name}.json"
-        if path.is_file():
-            parts.append(table(read_json(path)))
-        else:
-            print(f"{path.name} is missing: its figures are left out")
-    put_between(ROOT / "README.md", "student", "\n\n".join(parts))
+    for block, tables in BLOCKS.items():
+        parts = []
+        for name, table in tables.items():
+            path = RESULTS / f"{name}.json"
+            if path.is_file():
+                parts.append(table(read_json(path)))
+            else:
+                print(f"{path.name} is missing: its figures are left out")
+        put_between(ROOT / "README.md", block, "\n\n".join(parts))
     return 0
 
 
