@@ -2,14 +2,19 @@
 
     python -m distill.evaluate --engine out/engine --dataset out/dyads --out out/evaluation
 
-Writes OUT/report.json, OUT/report.html and OUT/predictions. Thresholds, means and mimicry come from the training
-split, scores from sessions that training never saw. An engine is run by `python -m deploy.predict` in a process of its
-own: what is scored is the very artefact that ships.
+Writes OUT/report.json, OUT/report.html and OUT/predictions. Thresholds, means, mimicry and the stochastic head come
+from the training split, scores from sessions that training never saw. An engine is run by `python -m deploy.predict` in
+a process of its own: what is scored is the very artefact that ships. `--samples 10` draws ten reactions per speaker
+around the deterministic prediction, which stays what every other table scores. `--baseline DIR` adds another system's
+row to every table: DIR/predictions, a store of `dyad.predictions`; optionally DIR/samples/<session>.npz with `samples`
+[K, T, A], row t shown at frame t, and DIR/baseline.json with its `name`.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from dyad.config import parse, run_main
 
@@ -30,7 +35,9 @@ class Config:
     engine: Path | None = None
     """or an engine of python -m deploy.build_engine,"""
     predictions: Path | None = None
-    """or a store of python -m deploy.predict."""
+    """or a store of python -m deploy.predict; thresholds are tuned where it holds training sessions too."""
+    baseline: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Folder of another system for a row in every table; may be given several times."""
     split: str = "val"
     """Sessions to score."""
     horizon: int = 4
@@ -42,9 +49,19 @@ class Config:
     bound_listeners: int = 100
     """Listeners behind the attainable bound of one session."""
     threshold_sessions: int = 8
-    """Training sessions that tune a checkpoint's F1 thresholds; an engine uses all, stored predictions none."""
+    """Training sessions that tune a checkpoint's F1 thresholds and stochastic head; an engine uses all."""
+    samples: int = 0
+    """Reactions drawn per speaker from the stochastic head; 0: deterministic alone."""
+    temperature: float = 1.0
+    """How far draws deviate: 0 not at all, 1 as training listeners did."""
+    robot: str = "sim"
+    """Whose limits the motion is held against: a name in configs/robots, or a calibration.yaml."""
+    tolerance_frames: int = 9
+    """How far the onsets of two events may be apart to be the same."""
+    appropriate_sessions: int = 64
+    """Sessions on which FRCorr, FRDist and FRSyn are computed where the dataset says what is appropriate."""
     seed: int = 0
-    """Of the draws."""
+    """Of resamples, noise and drawn reactions."""
     workers: int = 2
     """Processes that decode and predict."""
     threads: int = 2
@@ -57,6 +74,8 @@ class Config:
             raise ValueError(f"give exactly one of --checkpoint, --engine and --predictions; got {given or 'none'}")
         if self.resamples < 1 or self.threshold_sessions < 1 or self.bound_sessions < 0 or self.bound_listeners < 1:
             raise ValueError("resamples, threshold_sessions and bound_listeners ≥ 1, bound_sessions ≥ 0 are needed")
+        if min(self.samples, self.temperature, self.tolerance_frames, self.appropriate_sessions) < 0:
+            raise ValueError("samples, temperature, tolerance_frames and appropriate_sessions ≥ 0 are needed")
 
 
 def evaluate(config: Config) -> "Report":

@@ -1,13 +1,10 @@
-"""All that is needed to score: labels, predictions from whatever was given, the speaker's units, the training split.
+"""All that is needed to score: labels, predictions of what was given and of the baselines, the training split.
 
-Shapes: T frames, H horizons, A units.
+Shapes: T frames, H horizons, K draws, A units, S sessions.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill import artefact
 from dyad.layouts import processed
 from dyad.predictions import Predictions, PredictionStore
-from dyad.provenance import read_json, sha256_file
+from dyad.provenance import read_json
 from dyad.session import Session
 
 if TYPE_CHECKING:
     from distill.evaluate import Config
 
 Floats = NDArray[np.float32]
+ROWS = ("model", "mean", "mimicry", "mimicry, spread", "another listener", "random", "last value", "ground truth")
+"""Rows that every table has, as far as they can be computed."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,21 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """Another system's row: what it said of the scored sessions, in their order."""
+
+    name: str
+    horizons: tuple[int, ...]
+    predicted: list[Predictions]
+    tuning: list[Case]
+    """Its training sessions, for thresholds; empty when it brought none."""
+    draws: list[Floats] | None
+    """[K, T, A] of every session; row t is what it showed at frame t."""
+    look_ahead_frames: int = 0
+    """How much of the future an answer may have used, as its card says."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that scoring reads."""
 
@@ -59,11 +74,14 @@ class Evidence:
     horizons: tuple[int, ...]
     cases: list[Case]
     tuning: list[Case]
-    """Sessions on which thresholds are tuned; empty when they have to be tuned across the scored ones."""
+    """Training sessions that are predicted too: thresholds and the stochastic head come from them."""
     train: list[Session]
     train_speakers: list[Floats | None]
     inputs: dict[str, str]
     left_out: list[str] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
+    appropriate: NDArray[Any] | None = None
+    """Which session's reaction is appropriate for which speaker [S, S]; None where nobody says."""
 
     @property
     def mean(self) -> Floats:
@@ -85,11 +103,11 @@ def _mean(values: Floats) -> Floats:
 
 def gather(config: Config) -> Evidence:
     """Predict where needed and line everything up."""
-    au_names = _units(config)
+    au_names = artefact.units(config)
     scored = processed.load(config.dataset, config.split, au_names=au_names)
     train = scored if config.split == "train" else processed.load(config.dataset, "train", au_names=au_names)
     tuned_on = [] if config.split == "train" else train
-    stores, inputs = _predict(config, au_names, scored, tuned_on)
+    stores, inputs = artefact.predict(config, au_names, scored, tuned_on)
     store = stores[config.split]
     if config.horizon not in store.horizons:
         raise ValueError(f"horizon {config.horizon} is not predicted; choose one of {list(store.horizons)}")
@@ -97,107 +115,95 @@ def gather(config: Config) -> Evidence:
     cases = [_case(config.dataset, s, store) for s in scored if s.id in held]
     if not cases:
         raise ValueError(f"none of the {len(scored)} sessions of {config.split!r} has predictions; predict them first")
-    tuning = stores.get("train")
-    ready = set(tuning.ids()) if tuning and tuned_on else set()
+    baselines = [_baseline(config, folder, au_names, cases, tuned_on) for folder in config.baseline]
+    _refuse_twins([b.name for b in baselines])
     return Evidence(
         source=str(config.checkpoint or config.engine or config.predictions),
         au_names=au_names,
         horizons=store.horizons,
         cases=cases,
-        tuning=[_case(config.dataset, s, tuning) for s in tuned_on if tuning and s.id in ready],
+        tuning=_tuning(config.dataset, tuned_on, stores.get("train")),
         train=train,
-        train_speakers=[speaker_units(config.dataset, s.id, au_names) for s in train],
+        train_speakers=[processed.speaker_units(config.dataset, s.id, au_names) for s in train],
         inputs=inputs,
         left_out=[s.id for s in scored if s.id not in held],
+        baselines=baselines,
+        appropriate=_appropriate(config, [c.session.id for c in cases]),
     )
 
 
 def _case(root: Path, session: Session, store: PredictionStore) -> Case:
     truth = processed.root_of(root) / "truth" / f"{session.id}.npz"
-    speaker = speaker_units(root, session.id, session.au_names)
+    speaker = processed.speaker_units(root, session.id, session.au_names)
     return Case(session, store.read(session.id), speaker, truth if truth.is_file() else None)
 
 
-def speaker_units(root: Path, session_id: str, au_names: Sequence[str]) -> Floats | None:
-    """The speaker's own units [T, A], NaN where unknown; None when nobody measured them."""
-    from distill import batches
-
-    return batches.speaker_units(root, session_id, au_names)
+def _tuning(root: Path, train: Sequence[Session], store: PredictionStore | None) -> list[Case]:
+    ready = set(store.ids()) if store else set()
+    return [_case(root, s, store) for s in train if store and s.id in ready]
 
 
-def _units(config: Config) -> tuple[str, ...]:
-    """Units that the given artefact predicts."""
-    if config.predictions is not None:
-        return tuple(_required(config.predictions / "store.json", "python -m deploy.predict")["au_names"])
-    if config.checkpoint is not None:
-        return tuple(_required(config.checkpoint / "spec.json", "python -m distill.train")["au_names"])
-    assert config.engine is not None
-    return tuple(_required(config.engine / "manifest.json", "python -m deploy.build_engine")["spec"]["au_names"])
-
-
-def _required(path: Path, maker: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; make it with {maker}")
-    return read_json(path)
-
-
-def _predict(
-    config: Config, au_names: tuple[str, ...], scored: list[Session], train: list[Session]
-) -> tuple[dict[str, PredictionStore], dict[str, str]]:
-    """Stores by split, and hashes of what made them."""
-    if config.predictions is not None:
-        store = PredictionStore.open(config.predictions, au_names=au_names)
-        return {config.split: store}, {"predictions": sha256_file(config.predictions / "store.json")}
-    stores = config.out / "predictions"
-    wanted = {config.split: scored} | ({"train": train} if train else {})
-    for split in wanted:  # ours alone: OUT/predictions may be a store of somebody else's
-        shutil.rmtree(stores / split, ignore_errors=True)
-    if config.engine is not None:
-        for split in wanted:
-            _run_engine(config, split, stores / split)
-        hashes = {"engine": sha256_file(config.engine / "manifest.json")}
-    else:
-        hashes = _run_checkpoint(config, au_names, wanted, stores)
-    return {split: PredictionStore.open(stores / split, au_names=au_names) for split in wanted}, hashes
-
-
-def _run_engine(config: Config, split: str, out: Path) -> None:
-    """`python -m deploy.predict` in its own process: stages meet on disk."""
-    command = [sys.executable, "-m", "deploy.predict", "--engine", str(config.engine), "--dataset", str(config.dataset)]
-    command += ["--split", split, "--out", str(out), "--workers", str(config.workers)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 3):  # 3: some sessions were left out, the rest is whole
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise ValueError(f"{config.engine}: could not be run over {split!r}: {' '.join(last) or 'no message'}")
-    print(done.stdout.strip())
-
-
-def _run_checkpoint(
-    config: Config, au_names: tuple[str, ...], wanted: dict[str, list[Session]], stores: Path
-) -> dict[str, str]:
-    """Stream sessions through the student in torch; of the training split only those that tune thresholds."""
-    import torch
-    from tqdm import tqdm
-
-    from distill import batches
-    from distill.validate import predict
-    from dyad.provenance import run_card
-    from student import checkpoint, front_cache
-
-    assert config.checkpoint is not None
-    torch.set_num_threads(config.threads)
-    model = checkpoint.load(config.checkpoint)
-    made_by = checkpoint.content_hash(config.checkpoint)
-    for split, sessions in wanted.items():
-        chosen = sessions if split == config.split else sessions[: config.threshold_sessions]
-        failed = front_cache.ensure_all(config.dataset, chosen, model.spec, workers=config.workers)
-        for session_id, reason in failed.items():
-            print(f"left out {session_id}: {reason}")
-        usable = [s for s in chosen if s.id not in failed]
-        card = run_card(command="distill.evaluate", config={"checkpoint": str(config.checkpoint), "split": split})
-        store = PredictionStore.create(
-            stores / split, au_names=au_names, horizons=model.spec.horizons, source=made_by, run=card
+def _baseline(
+    config: Config, folder: Path, au_names: tuple[str, ...], cases: Sequence[Case], train: Sequence[Session]
+) -> Baseline:
+    """Read `predictions/`, `samples/` and `baseline.json` of a baseline's folder; a missing session is refused."""
+    about = read_json(folder / "baseline.json") if (folder / "baseline.json").is_file() else {}
+    if not (folder / "predictions" / "store.json").is_file():
+        raise ValueError(f"{folder}: no predictions/ there; a baseline's folder holds a store of predictions")
+    store = PredictionStore.open(folder / "predictions", au_names=au_names)
+    if config.horizon not in store.horizons:
+        raise ValueError(
+            f"{folder}: predicts {list(store.horizons)} frames ahead, but {config.horizon} is scored; "
+            "give --horizon one that both have"
         )
-        for opened in tqdm(batches.open_sessions(config.dataset, usable, model.spec, None), desc=split, mininterval=2):
-            store.write(opened.id, *predict(model, opened))
-    return {"checkpoint": made_by}
+    held, wanted = set(store.ids()), [c.session.id for c in cases]
+    lacking = [name for name in wanted if name not in held]
+    if lacking:
+        raise ValueError(f"{folder}: lacks {len(lacking)} of {len(wanted)} scored sessions, {lacking[0]} for one")
+    draws = None
+    if (folder / "samples").is_dir():
+        draws = [_draws(folder / "samples" / f"{c.session.id}.npz", c, au_names) for c in cases]
+    return Baseline(
+        name=str(about.get("name", folder.name)),
+        horizons=store.horizons,
+        predicted=[store.read(n) for n in wanted],
+        tuning=_tuning(config.dataset, train, store),
+        draws=draws,
+        look_ahead_frames=int(about.get("look_ahead_frames", 0)),
+    )
+
+
+def _refuse_twins(names: Sequence[str]) -> None:
+    """Raise ValueError for a baseline that is called like another row."""
+    for i, name in enumerate(names):
+        if name in (*ROWS, *names[:i]):
+            raise ValueError(f"baseline {name!r} is the name of a row already; give its baseline.json another name")
+
+
+def _draws(path: Path, case: Case, au_names: tuple[str, ...]) -> Floats:
+    """Samples [K, T, A] of one session, as long as what is scored."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give samples of all scored sessions or none")
+    with np.load(path, allow_pickle=False) as content:
+        samples = np.asarray(content["samples"], np.float32)
+        names = tuple(str(n) for n in content["names"]) if "names" in content else au_names
+    if names != au_names:
+        raise ValueError(f"{path}: samples of {', '.join(au_names)} are needed, in this order; got {', '.join(names)}")
+    if samples.ndim != 3 or samples.shape[1] < case.length or samples.shape[2] != len(au_names):
+        wanted = f"[K, T ≥ {case.length}, {len(au_names)}]"
+        raise ValueError(f"{path}: samples {wanted} are needed; got {list(samples.shape)}; predict the session anew")
+    return samples
+
+
+def _appropriate(config: Config, ids: Sequence[str]) -> NDArray[Any] | None:
+    """Rows and columns of the scored sessions from `appropriate/<split>.npz`, which REACT's layouts bring."""
+    path = processed.root_of(config.dataset) / "appropriate" / f"{config.split}.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as content:
+        names, matrix = [str(n) for n in content["ids"]], content["neighbours"]
+    place = {name: i for i, name in enumerate(names)}
+    if any(name not in place for name in ids):
+        return None
+    chosen = [place[name] for name in ids]
+    return np.asarray(matrix[np.ix_(chosen, chosen)])

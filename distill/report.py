@@ -1,4 +1,4 @@
-"""From evidence to a report: one JSON file, one table for the terminal, one self-contained page.
+"""From evidence to a report: one JSON file, tables on the terminal, one self-contained page.
 
 Shapes: S sessions, A units.
 """
@@ -12,24 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import page, scoring
+import numpy as np
+from numpy.typing import NDArray
+
+from distill import activity as activations
+from distill import attainable, movement, page, reactions, scoring, tables
+from distill.activity import Activity
+from distill.attainable import Bound
 from distill.evidence import Evidence
-from distill.scoring import MODEL, Activity, Bound, Score, System
+from distill.movement import Movement, Robot
+from distill.reactions import Reactions
+from distill.scoring import MODEL, Score, System
 from dyad.action_units import RARE
 from dyad.config import as_dict
 from dyad.provenance import atomic_path, run_card, write_json
+from student.stochastic import Head
 
 if TYPE_CHECKING:
     from distill.evaluate import Config
 
+Floats = NDArray[np.float32]
 MUST_BEAT = ("mean", "mimicry", "mimicry, spread")
-MACRO = {
-    "macro_ccc": "CCC",
-    "macro_skill": "skill",
-    "macro_pearson": "Pearson",
-    "macro_mae": "MAE",
-    "macro_ccc_rare": "CCC rare",
-}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,12 @@ class Report:
     systems: dict[int, dict[str, System]]
     """By look-ahead, then by name."""
     activity: Activity
+    movement: Movement
+    reactions: Reactions
     bound: Bound | None
+    head: Head | None
+    draws: list[Floats] | None
+    """The model's draws [K, T, A] of every session."""
     card: dict[str, Any]
 
     @property
@@ -49,11 +57,17 @@ class Report:
         """Model and rivals at the main look-ahead."""
         return self.systems[self.horizon]
 
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """Units of every frequency group."""
+        names = self.evidence.au_names
+        return {group: [names[a] for a in units] for group, units in scoring.groups_of(self.evidence).items()}
+
     def differences(self) -> dict[str, dict[str, Score]]:
         """Rival → score → model minus rival, paired over sessions."""
         return {
             rival: {n: scoring.difference(self.main[MODEL], self.main[rival], n) for n in ("macro_ccc", "macro_skill")}
-            for rival in MUST_BEAT
+            for rival in (*(b.name for b in self.evidence.baselines), *MUST_BEAT)
             if rival in self.main
         }
 
@@ -69,18 +83,29 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Plain data; what is undefined is null."""
         units = self.evidence.au_names
+        active = self.activity
         content = {
             "sessions": len(self.evidence.cases),
             "left_out": self.evidence.left_out,
             "horizon_frames": self.horizon,
-            "macro": {name: s.macro for name, s in self.main.items()},
+            "macro": {name: _with_counts(s) for name, s in self.main.items()},
             "differences": self.differences(),
             "horizons": {str(h): {name: s.macro for name, s in systems.items()} for h, systems in self.systems.items()},
-            "per_unit": {
-                name: {unit: {k: v[a] for k, v in s.per_unit.items()} for a, unit in enumerate(units)}
-                for name, s in self.main.items()
+            "per_unit": {name: _by_unit(s, units) for name, s in self.main.items()},
+            "groups": {name: s.groups for name, s in self.main.items()},
+            "group_members": self.members,
+            "activity": {
+                "macro": {name: _with_counts(s) for name, s in active.systems.items()},
+                "per_unit": {name: _by_unit(s, units) for name, s in active.systems.items()},
+                "groups": {name: s.groups for name, s in active.systems.items()},
+                "thresholds": {n: dict(zip(units, v, strict=True)) for n, v in active.thresholds.items()},
+                "tuned_on": active.tuned_on,
+                "base_rate": dict(zip(units, active.base_rate, strict=True)),
+                "reliability": {name: bins.tolist() for name, bins in active.reliability.items()},
+                "tolerance_frames": active.tolerance_frames,
             },
-            "activity": self.activity,
+            "movement": self.movement,
+            "reactions": self.reactions,
             "bound": self.bound,
             "undefined_units": self.undefined(),
             "rare_units": [u for u in units if u in RARE],
@@ -89,25 +114,49 @@ class Report:
         return _plain(content)
 
 
+def _with_counts(system: System) -> dict[str, dict[str, float | int]]:
+    """Macro scores, and over how many units each is."""
+    return {
+        name: dataclasses.asdict(score) | ({"units": system.defined[name]} if name in system.defined else {})
+        for name, score in system.macro.items()
+    }
+
+
+def _by_unit(system: System, units: tuple[str, ...]) -> dict[str, dict[str, Score]]:
+    return {unit: {k: v[a] for k, v in system.per_unit.items()} for a, unit in enumerate(units)}
+
+
 def make(evidence: Evidence, config: Config) -> Report:
     """Score everything."""
+    robot = Robot.load(config.robot)
+    head = reactions.head_of(evidence, config.horizon) if config.samples else None
     counts = scoring.draws(len(evidence.cases), config.resamples, config.seed)
-    rare = [a for a, unit in enumerate(evidence.au_names) if unit in RARE]
+    said = {h: scoring.curves(evidence, h, config.seed) for h in evidence.horizons}
+    main = said[config.horizon]
+    draws = reactions.draws_of(evidence, main[MODEL], head, config) if head else None
     return Report(
         evidence=evidence,
         horizon=config.horizon,
-        systems={h: scoring.at_horizon(evidence, h, counts, rare, config.seed) for h in evidence.horizons},
-        activity=scoring.activity(evidence, config.horizon, counts, config.seed),
-        bound=scoring.bound(
+        systems={h: scoring.at_horizon(evidence, curves, h, counts) for h, curves in said.items()},
+        activity=activations.activity(
+            evidence, config.horizon, counts, seed=config.seed, tolerance_frames=config.tolerance_frames
+        ),
+        movement=movement.movement(evidence, main, config.horizon, counts, robot),
+        reactions=reactions.reactions(evidence, main, draws, config, counts),
+        bound=attainable.bound(
             evidence, config.horizon, config.bound_sessions, config.bound_listeners, config.resamples, config.seed
         ),
+        head=head,
+        draws=draws,
         card=run_card(command="distill.evaluate", config=as_dict(config), inputs=evidence.inputs),
     )
 
 
 def write(report: Report, out: Path) -> None:
-    """Write report.json and report.html, each all or nothing."""
+    """Write report.json, report.html and, with draws, the stochastic head; each all or nothing."""
     write_json(out / "report.json", report.to_json())
+    if report.head is not None:
+        report.head.save(out / "stochastic.npz")
     with atomic_path(out / "report.html") as part:
         part.write_text(page.render(report), encoding="utf8")
 
@@ -122,45 +171,10 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def cell(score: Score) -> str:
-    """`0.310 [0.250, 0.360]`; a dash when undefined, no interval for a single session."""
-    if not math.isfinite(score.value):
-        return "–"
-    return f"{score.value:.3f}{_interval(score)}"
-
-
-def _interval(score: Score, sign: str = "") -> str:
-    return f" [{score.low:{sign}.3f}, {score.high:{sign}.3f}]" if math.isfinite(score.low) else ""
-
-
 def _lines(report: Report) -> list[str]:
-    evidence, main = report.evidence, report.main
+    evidence = report.evidence
     ahead_ms = round(report.horizon * 1000 / 30)
     lines = [f"{evidence.source}: {len(evidence.cases)} sessions, {ahead_ms} ms ahead, intervals over sessions (95 %)"]
-    width = max(len(n) for n in main)
-    lines.append(f"{'':{width}}  " + "".join(f"{title:>24}" for title in MACRO.values()))
-    for name in scoring.shown(main):
-        lines.append(f"{name:{width}}  " + "".join(f"{cell(main[name].macro[k]):>24}" for k in MACRO))
-    if "mimicry" not in main:
-        lines.append("mimicry is left out: the speakers' own action units are not known (speaker_au/<session>.npz)")
-    for rival, scores in report.differences().items():
-        parts = [f"{MACRO[n]} {s.value:+.3f}{_interval(s, '+')}" for n, s in scores.items()]
-        lines.append(f"model minus {rival}: " + ", ".join(parts))
-    act = report.activity
-    lines.append(
-        f"active or not: macro F1 {cell(act.macro_f1)}, AUPRC {cell(act.macro_auprc)} over {act.defined} units"
-    )
-    lines.append(f"  thresholds tuned on {act.tuned_on}")
-    if report.bound is not None:
-        b = report.bound
-        lines.append(
-            f"attainable by any causal predictor ({b.sessions} sessions): skill {b.skill:.3f}, CCC {b.ccc:.3f}; "
-            f"reached: {b.share_of_skill.value:.0%} of the skill, {b.share_of_ccc.value:.0%} of the CCC"
-        )
-    if report.undefined():
-        lines.append(
-            f"{len(report.undefined())} units never vary here and are skipped: {', '.join(report.undefined())}"
-        )
-    if evidence.left_out:
-        lines.append(f"{len(evidence.left_out)} sessions without predictions are left out")
-    return lines
+    for table in tables.all_of(report):
+        lines += ["", *table.text()]
+    return [*lines, "", *tables.remarks(report)]

@@ -1,91 +1,163 @@
-"""What stands beside the model in every table, and what each rival is allowed to know.
+"""What stands beside the model in every table, and what each row is allowed to know.
 
 mean              training mean of every unit; knows nothing of the conversation
 mimicry           the speaker's own units at the best lag, least squares: best skill; perfect eyes
 mimicry, spread   the same with the listener's spread: best CCC
 another listener  the curve of a listener in another conversation: right in every statistic, blind to this speaker
-last value        the listener's own face one frame ago; no live robot has it, since the robot is the listener
-attainable        synthetic sessions only: expectation over listeners, given all that the past reveals
+random            uniform noise in every frame
+last value        the listener's own face one frame before the prediction; no live robot has it: it is the listener
+ground truth      the listener's own face: the ceiling, and how fast a human face moves
 
 Shapes: T frames, A units; every curve [T - horizon, A]: row t is said at frame t of frame t + horizon.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.evidence import Case, Evidence
 from dyad.metrics.baselines import Mimicry, fit_mimicry
+from dyad.metrics.units import tune_thresholds
 
 Floats = NDArray[np.float32]
+KNOWS_THE_LISTENER = ("last value", "ground truth")
+"""Rows that no live robot could have."""
 
 
 def curves(evidence: Evidence, horizon: int, seed: int) -> dict[str, list[Floats]]:
-    """Rival → its curve of every case. Mimicry is missing where the speakers' units are not known."""
-    mean = np.nan_to_num(evidence.mean)
-    cases = evidence.cases
-    made = {
-        "mean": [np.broadcast_to(mean, case.true(horizon).shape) for case in cases],
-        "another listener": _other_listeners(evidence, horizon, mean, seed),
-        "last value": [_last_value(case, horizon, mean) for case in cases],
-    }
+    """Row → its curve of every case. Mimicry is missing where the speakers' units are not known, a baseline where it
+    does not predict this far ahead.
+    """
+    mean, cases = np.nan_to_num(evidence.mean), evidence.cases
+    made: dict[str, list[Floats]] = {}
+    for baseline in evidence.baselines:
+        if horizon in baseline.horizons:
+            column = baseline.horizons.index(horizon)
+            said = zip(baseline.predicted, cases, strict=True)
+            made[baseline.name] = [_filled(p.prob[:, column], c.length - horizon) for p, c in said]
+    made["mean"] = [np.broadcast_to(mean, case.true(horizon).shape) for case in cases]
     fitted = fit(evidence, horizon)
-    if fitted is not None and all(case.speaker is not None for case in cases):
+    if fitted is not None and _all_seen(cases):
         for name, mimic in zip(("mimicry", "mimicry, spread"), fitted, strict=True):
             made[name] = [_mimic(case, mimic, horizon) for case in cases]
+    made["another listener"] = [prob for prob, _ in _other_listeners(evidence, horizon, mean, seed)]
+    made["random"] = _noise(cases, horizon, seed)
+    made["last value"] = [_last(case.session.prob, case, horizon, mean) for case in cases]
+    made["ground truth"] = [case.true(horizon) for case in cases]
     return made
+
+
+@dataclass(frozen=True)
+class Said:
+    """Probability that each unit is active [T - horizon, A] of every case, and from where on it counts as active."""
+
+    act: list[Floats]
+    thresholds: NDArray[np.float64]
+    tuned_on: str
+
+
+def activations(evidence: Evidence, horizon: int, seed: int) -> dict[str, Said]:
+    """Row → what it says of activations; thresholds never saw a scored session."""
+    cases, rate = evidence.cases, np.nan_to_num(evidence.rate)
+    half, never = np.full(len(rate), 0.5), np.zeros(len(rate))
+    made: dict[str, Said] = {}
+    for baseline in evidence.baselines:
+        if horizon in baseline.horizons:
+            column = baseline.horizons.index(horizon)
+            said = zip(baseline.predicted, cases, strict=True)
+            act = [_filled(p.act_prob[:, column], c.length - horizon) for p, c in said]
+            made[baseline.name] = Said(act, *tuned(baseline.tuning, column, horizon, len(rate)))
+    mean = [np.broadcast_to(rate, case.true(horizon).shape) for case in cases]
+    made["mean"] = Said(mean, never, "nothing: always active, which F1 likes best of a constant")
+    mimic = _fit(evidence, horizon, [s.act for s in evidence.train])
+    if mimic is not None and _all_seen(cases):
+        thresholds, count = _mimicry_thresholds(evidence, mimic[0], horizon)
+        act = [_mimic(case, mimic[0], horizon) for case in cases]
+        made["mimicry"] = Said(act, thresholds, f"{count} training sessions")
+    others = [act for _, act in _other_listeners(evidence, horizon, rate, seed)]
+    made["another listener"] = Said(others, half, "nothing: it is active or not")
+    made["random"] = Said(
+        _noise(cases, horizon, seed), 1.0 - rate.astype(np.float64), "nothing: active as often as training listeners"
+    )
+    last = [_last(case.session.act, case, horizon, rate) for case in cases]
+    made["last value"] = Said(last, half, "nothing: it is active or not")
+    truth = [np.nan_to_num(case.active(horizon)) for case in cases]
+    made["ground truth"] = Said(truth, half, "nothing: it is active or not")
+    return made
+
+
+def tuned(cases: Sequence[Case], column: int, horizon: int, units: int) -> tuple[NDArray[np.float64], str]:
+    """Thresholds [A] of highest F1 on predicted training sessions, and a word on where they come from."""
+    if not cases:
+        return np.full(units, 0.5), "nothing: 0.5 throughout, no training session is predicted"
+    said = np.concatenate([c.predicted.act_prob[: c.length - horizon, column] for c in cases])
+    true = np.concatenate([c.active(horizon) for c in cases])
+    return tune_thresholds(said, true), f"{len(cases)} training sessions"
 
 
 def fit(evidence: Evidence, horizon: int) -> tuple[Mimicry, Mimicry] | None:
     """Mimicry fitted on training sessions whose speakers are measured: from the speaker at t to the listener at
     t + horizon. None when there is none.
     """
-    speakers: list[Floats] = []
-    listeners: list[Floats] = []
-    for session, speaker in zip(evidence.train, evidence.train_speakers, strict=True):
+    return _fit(evidence, horizon, [s.prob for s in evidence.train])
+
+
+def _fit(evidence: Evidence, horizon: int, wanted: Sequence[Floats]) -> tuple[Mimicry, Mimicry] | None:
+    pairs = list(_seen(evidence, horizon, wanted))
+    return fit_mimicry([s for s, _ in pairs], [y for _, y in pairs]) if pairs else None
+
+
+def _seen(evidence: Evidence, horizon: int, wanted: Sequence[Floats]) -> Iterator[tuple[Floats, Floats]]:
+    """Speaker at t and listener's curve at t + horizon of the training sessions whose speakers are measured."""
+    for speaker, curve in zip(evidence.train_speakers, wanted, strict=True):
         if speaker is not None:
-            n = min(len(speaker), session.n_frames)
-            speakers.append(np.nan_to_num(speaker[: n - horizon]))
-            listeners.append(session.prob[horizon:n])
-    return fit_mimicry(speakers, listeners) if speakers else None
+            n = min(len(speaker), len(curve))
+            yield np.nan_to_num(speaker[: n - horizon]), curve[horizon:n]
+
+
+def _mimicry_thresholds(evidence: Evidence, mimic: Mimicry, horizon: int) -> tuple[NDArray[np.float64], int]:
+    pairs = list(_seen(evidence, horizon, [s.act for s in evidence.train]))
+    said = np.concatenate([mimic.predict(speaker) for speaker, _ in pairs])
+    return tune_thresholds(said, np.concatenate([act for _, act in pairs])), len(pairs)
+
+
+def _all_seen(cases: Sequence[Case]) -> bool:
+    return all(case.speaker is not None for case in cases)
 
 
 def _mimic(case: Case, mimic: Mimicry, horizon: int) -> Floats:
     assert case.speaker is not None
     wanted = case.length - horizon
-    said = mimic.predict(np.nan_to_num(case.speaker[:wanted]))
-    return np.concatenate([said, np.repeat(said[-1:], wanted - len(said), axis=0)])
+    return _filled(mimic.predict(np.nan_to_num(case.speaker[:wanted])), wanted)
 
 
-def _last_value(case: Case, horizon: int, mean: Floats) -> Floats:
-    own = case.session.prob[np.maximum(np.arange(case.length - horizon) - 1, 0)]
-    return np.where(np.isnan(own), mean, own)
+def _filled(said: Floats, frames: int) -> Floats:
+    """The first frames; the last one is held where there are fewer."""
+    said = said[:frames]
+    return np.concatenate([said, np.repeat(said[-1:], frames - len(said), axis=0)])
 
 
-def _other_listeners(evidence: Evidence, horizon: int, mean: Floats, seed: int) -> list[Floats]:
+def _last(curve: Floats, case: Case, horizon: int, instead: Floats) -> Floats:
+    own = curve[np.maximum(np.arange(case.length - horizon) - 1, 0)]
+    return np.where(np.isnan(own), instead, own)
+
+
+def _noise(cases: Sequence[Case], horizon: int, seed: int) -> list[Floats]:
+    rng = np.random.default_rng([seed, 1])
+    return [rng.random(case.true(horizon).shape, np.float32) for case in cases]
+
+
+def _other_listeners(evidence: Evidence, horizon: int, mean: Floats, seed: int) -> list[tuple[Floats, Floats]]:
+    """Probability and activation of listeners of other conversations; `mean` where nobody annotated."""
     rng = np.random.default_rng(seed)
     scored = {case.session.id for case in evidence.cases}
     others = [s for s in evidence.train if s.id not in scored] or evidence.train
-    made: list[Floats] = []
+    made: list[tuple[Floats, Floats]] = []
     for case in evidence.cases:
-        borrowed = others[int(rng.integers(len(others)))].prob
-        rows = (int(rng.integers(len(borrowed))) + np.arange(case.length - horizon)) % len(borrowed)
-        made.append(np.where(np.isnan(borrowed[rows]), mean, borrowed[rows]))
-    return made
-
-
-def attainable(cases: Sequence[Case], au_names: Sequence[str], horizon: int, listeners: int) -> list[Floats]:
-    """The bound of cases that have a truth file, units by name."""
-    from dyad.action_units import SEED17, positions
-    from dyad.synthetic import bound
-
-    source, target = positions(SEED17.units, au_names)
-    made: list[Floats] = []
-    for case in cases:
-        assert case.truth is not None
-        best = bound.attainable(case.truth, horizon, listeners=listeners)[: case.length - horizon]
-        curve = np.full((len(best), len(au_names)), np.nan, np.float32)
-        curve[:, target] = best[:, source]
-        made.append(curve)
+        borrowed = others[int(rng.integers(len(others)))]
+        rows = (int(rng.integers(borrowed.n_frames)) + np.arange(case.length - horizon)) % borrowed.n_frames
+        prob, act = borrowed.prob[rows], borrowed.act[rows]
+        made.append((np.where(np.isnan(prob), mean, prob), np.nan_to_num(act)))
     return made

@@ -1,7 +1,6 @@
 """What the benchmarks compute besides time: half-rises, multiply-adds, ratios, and the README's figures."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest

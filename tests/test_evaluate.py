@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill import evidence, rivals, scoring
+from distill import activity, artefact, evidence, rivals, scoring
 from distill.evaluate import Config, evaluate, main
 from distill.report import Report
 from dyad.action_units import RARE, SEED17
@@ -107,10 +107,23 @@ def test_a_difference_of_a_system_from_itself_is_exactly_nothing(good: Report) -
     assert (none.value, none.low, none.high) == (0, 0, 0)
 
 
-def test_thresholds_of_stored_predictions_come_from_other_sessions(good: Report) -> None:
-    assert good.activity.tuned_on == "the other half of the scored sessions"
-    folds, _ = scoring._thresholds(good.evidence, 4, seed=0)
-    assert len(np.unique(folds, axis=0)) == 2
+def test_without_training_sessions_thresholds_are_not_tuned_at_all_and_the_table_says_so(good: Report) -> None:
+    assert good.activity.thresholds[scoring.MODEL] == [0.5] * 17
+    assert "thresholds of model tuned on nothing: 0.5 throughout, no training session is predicted" in good.table()
+
+
+def test_thresholds_come_from_the_training_sessions_of_the_same_store_and_from_no_scored_one(
+    dyads: Path, tmp_path: Path
+) -> None:
+    train = processed.load(dyads, "train")
+    store = store_of(tmp_path / "store", processed.load(dyads, "val") + train, noise=0.1)
+    made = evaluate(config_of(dyads, store, tmp_path / "out", bound_sessions=0))
+    assert made.activity.tuned_on[scoring.MODEL] == "6 training sessions"
+    held = PredictionStore.open(store, au_names=SEED17.units)
+    said = np.concatenate([held.read(s.id).act_prob[: s.n_frames - 4, HORIZONS.index(4)] for s in train])
+    true = np.concatenate([s.act[4:] for s in train])
+    want = [classification.best_threshold(said[:, a], true[:, a]) for a in range(17)]
+    assert made.activity.thresholds[scoring.MODEL] == want
 
 
 def test_f1_and_precision_recall_equal_the_metrics_on_all_frames(good: Report) -> None:
@@ -119,11 +132,10 @@ def test_f1_and_precision_recall_equal_the_metrics_on_all_frames(good: Report) -
     true = np.concatenate([c.active(4) for c in held.cases])
     for a in range(17):
         area = classification.average_precision(said[:, a], true[:, a])
-        assert good.activity.auprc[a] == pytest.approx(area, nan_ok=True)
-    whole = np.full((1, 17), 0.5)
-    hits = scoring._hits(said >= whole, true)
+        assert good.activity.systems[scoring.MODEL].per_unit["auprc"][a].value == pytest.approx(area, nan_ok=True)
+    hits = activity.hits(said >= np.full((1, 17), 0.5), true)
     want = [classification.f1(said[:, a], true[:, a], 0.5) for a in range(17)]
-    np.testing.assert_allclose(scoring._f1(hits), want, atol=1e-12)
+    np.testing.assert_allclose(activity.f1(*hits.T), want, atol=1e-12)
 
 
 def test_the_share_of_the_attainable_bound_is_given_where_the_truth_is_known(good: Report) -> None:
@@ -145,7 +157,7 @@ def test_the_report_on_disk_holds_every_table_and_no_bare_nan(written: dict[str,
 
 def test_the_page_stands_alone_with_its_pictures_inside(good: Report) -> None:
     page = (Path(good.card["config"]["out"]) / "report.html").read_text(encoding="utf8")
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 7
     assert "http" not in page
     assert "A good session" in page
     assert "A bad session" in page
@@ -166,7 +178,7 @@ def test_mimicry_reads_nothing_after_the_moment_of_prediction(good: Report) -> N
 
 def test_last_value_is_the_listeners_own_face_one_frame_ago(good: Report) -> None:
     case = good.evidence.cases[0]
-    said = rivals._last_value(case, 4, np.zeros(17, np.float32))
+    said = rivals._last(case.session.prob, case, 4, np.zeros(17, np.float32))
     np.testing.assert_array_equal(said[1:], case.session.prob[: case.length - 5])
 
 
@@ -221,11 +233,11 @@ def test_an_engine_is_run_by_its_own_command_over_both_splits(
         store_of(Path(flags["--out"]), processed.load(dyads, flags["--split"]), noise=0.1)
         return subprocess.CompletedProcess(command, 0, "done", "")
 
-    monkeypatch.setattr(evidence, "subprocess", SimpleNamespace(run=predict))
+    monkeypatch.setattr(artefact, "subprocess", SimpleNamespace(run=predict))
     config = Config(dataset=dyads, out=tmp_path / "out", engine=engine, resamples=50, bound_sessions=0)
     made = evaluate(config)
     assert sorted(asked) == ["train", "val"]
-    assert made.activity.tuned_on == "6 training sessions"
+    assert made.activity.tuned_on[scoring.MODEL] == "6 training sessions"
     assert made.bound is None
 
 
@@ -236,7 +248,7 @@ def test_an_engine_that_fails_is_reported_in_its_own_words(
     engine.mkdir()
     (engine / "manifest.json").write_text(json.dumps({"spec": {"au_names": SEED17.units}}), encoding="utf8")
     failed = subprocess.CompletedProcess([], 2, "", "error: student.onnx is damaged; build it again")
-    monkeypatch.setattr(evidence, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
+    monkeypatch.setattr(artefact, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
     with pytest.raises(ValueError, match=r"could not be run over 'val': error: student\.onnx is damaged"):
         evaluate(Config(dataset=dyads, out=tmp_path / "out", engine=engine))
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import ClusterConfig
 
 from deploy.calibration import Calibration
 from distill.ablate import Arms
@@ -63,6 +64,9 @@ def test_every_preset_fills_its_configuration(path: Path) -> None:
         return
     kind = TYPES[path.parent.name]
     content = configuration.yaml.safe_load(path.read_text(encoding="utf8"))
+    if "compute_environment" in content:  # how accelerate launches, read by accelerate
+        assert ClusterConfig.from_yaml_file(str(path)).fsdp_config["fsdp_version"] == 2
+        return
     needed = {"dataset": "data", "out": "out"} if kind in (TrainConfig, TuneConfig) else {}
     filled = configuration.from_dict(kind, needed | content, where=str(path))
     for key, value in content.items():
