@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from distill.augment import AugmentConfig
+from distill.baselines.settings import BASELINES, TransVaeSettings
 from distill.weights import LossWeights
+from dyad.augment import AugmentConfig
 from dyad.config import load, parse, run_main
 from student.spec import StudentSpec
 
@@ -79,6 +80,10 @@ class Config:
     """Processor threads of torch."""
     workers: int = 2
     """Processes that decode sessions."""
+    baseline: Literal["transvae-online", "transvae-offline"] | None = None
+    """Train this model of the field instead of a student; OUT then holds its answers to the val split too."""
+    transvae: TransVaeSettings = field(default_factory=TransVaeSettings)
+    """Dials of the baseline."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
@@ -88,6 +93,13 @@ class Config:
             raise ValueError(f"extra_share must be between 0 and 1, got {self.extra_share}")
         if (self.extra is None) != (self.extra_labels is None):
             raise ValueError("extra and extra_labels go together: nobody annotated those listeners")
+        if self.baseline not in (None, *BASELINES):
+            raise ValueError(f"unknown baseline {self.baseline!r}; known: {', '.join(BASELINES)}")
+        if self.baseline and (self.labels or self.extra):
+            raise ValueError("a baseline learns from hard labels alone; leave --labels and --extra out")
+        if self.baseline and self.clip_frames % self.transvae.window_frames:
+            window = self.transvae.window_frames
+            raise ValueError(f"clip_frames {self.clip_frames} is not a multiple of the window of {window} frames")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -97,6 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     for split in ("train", "val"):
         if not (config.dataset / "processed" / split).is_dir():
             raise ValueError(f"{config.dataset}: no processed/{split} there; make one with python -m dyad.synthetic")
+    if config.baseline:
+        from distill.baselines import run
+
+        run.train(config)
+        return 0
     from distill.trainer import Trainer
 
     trainer = Trainer(config, spec)

@@ -18,7 +18,6 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from dyad.clock import FPS, SAMPLE_RATE_HZ
@@ -114,55 +113,29 @@ def _timed_frames(container: Any, path: Path | str) -> Generator[tuple[float, An
         yield time_s, frame
 
 
-class Shown:
-    """What a grid frame shows. Its pixels are made when they are first asked for, and once.
-
-    Whoever needs every sixth picture, or only their number, does not pay for all (benchmarks/video_decoders.py).
-    """
-
-    def __init__(self, frame: Any, converter: VideoReformatter, *, dark: bool = False) -> None:
-        self._frame, self._converter, self._dark = frame, converter, dark
-        self._picture: Picture | None = None
-
-    def rgb(self) -> Picture:
-        """Picture [H, W, 3] RGB, upright."""
-        if self._picture is None:
-            picture = _rgb(self._frame, self._converter)
-            self._picture, self._frame = np.zeros_like(picture) if self._dark else picture, None
-        return self._picture
-
-
-def iter_grid(path: Path | str) -> Iterator[tuple[int, Shown]]:
-    """Yield (t, what is shown) for t = 0, 1, … at 30 Hz, in constant memory; see `iter_grid_frames`."""
-    t, shown, latest = 0, None, None
-    converter = VideoReformatter()  # one for all: small pictures are converted sooner than one is made
-    with _open(path) as container:
-        for time_s, latest in _timed_frames(container, path):
-            first = math.ceil(time_s * FPS - 0.5 - 1e-6)  # the first grid frame that may show this picture
-            if first > t:  # before the first picture there is darkness: nothing from later may be shown
-                shown = shown or Shown(latest, converter, dark=True)
-                while t < first:
-                    yield t, shown
-                    t += 1
-            shown = Shown(latest, converter)
-        if shown is None:
-            raise MediaError(f"{path}: no picture could be decoded; the file is damaged, record or copy it again")
-        yield t, shown
-
-
 def iter_grid_frames(path: Path | str) -> Iterator[tuple[int, Picture]]:
     """Yield (t, picture [H, W, 3] RGB) for t = 0, 1, … at 30 Hz, in constant memory.
 
     The last frame of the grid is the one in which the last picture is presented. A truncated file ends at its last
     good picture. Raises MediaError when the file has no picture at all.
     """
-    for t, shown in iter_grid(path):
-        yield t, shown.rgb()
+    t, shown = 0, None
+    with _open(path) as container:
+        for time_s, frame in _timed_frames(container, path):
+            first = math.ceil(time_s * FPS - 0.5 - 1e-6)  # the first grid frame that may show this picture
+            if first > t:  # before the first picture there is darkness: nothing from later may be shown
+                picture = _rgb(shown) if shown is not None else np.zeros_like(_rgb(frame))
+                while t < first:
+                    yield t, picture
+                    t += 1
+            shown = frame
+        if shown is None:
+            raise MediaError(f"{path}: no picture could be decoded; the file is damaged, record or copy it again")
+        yield t, _rgb(shown)
 
 
-def _rgb(frame: Any, converter: VideoReformatter) -> Picture:
-    converted: Any = converter.reformat(frame, format="rgb24", threads=1)  # starting threads costs more than it saves
-    picture = converted.to_ndarray()
+def _rgb(frame: Any) -> Picture:
+    picture = frame.to_ndarray(format="rgb24")
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 

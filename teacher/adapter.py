@@ -34,7 +34,7 @@ SAMPLED_BYTES = 1 << 20
 def contract_of(teacher: OmniTeacher, *, model: str, source: str, read_out: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with a teacher: everything that its weights do not say. `model` as asked for, `source` as found."""
     return {
-        "model": model,
+        "model": str(Path(model).absolute()) if Path(model).is_dir() else model,
         "base_hash": base_hash(source),
         "au_names": list(SEED17.units),
         "fps": FPS,
@@ -82,16 +82,27 @@ def load(folder: Path | str, base: str | None = None) -> tuple[OmniTeacher, dict
         from teacher import merged
 
         return merged.load(folder, contract), contract
-    from peft import PeftModel
-
     model = base or contract["model"]
     _require_base(folder, contract, source_of(model, folder))
     thinker, processor, _ = load_base(model, folder)
-    thinker = PeftModel.from_pretrained(thinker, str(folder / "adapter"))
+    thinker = _with_adapter(thinker, folder / "adapter")
     spec = from_dict(WindowSpec, contract["window"], where=str(folder / "teacher.json"))
     teacher = OmniTeacher(thinker, processor, spec, contract["prompt"], contract["read_out"])
     load_read_out(folder, teacher.read_out)
     return teacher.eval(), contract
+
+
+def _with_adapter(thinker: Any, folder: Path) -> Any:
+    """The thinker with a teacher's LoRA; raises ValueError where it is damaged, missing or of another size."""
+    from peft import PeftModel
+
+    lacking = [n for n in ("adapter_config.json", "adapter_model.safetensors") if not (folder / n).is_file()]
+    try:
+        if lacking:
+            raise ValueError(f"{lacking[0]} is missing")
+        return PeftModel.from_pretrained(thinker, str(folder))
+    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+        raise ValueError(f"{folder}: no adapter can be read there ({str(error).splitlines()[0]}); tune again") from None
 
 
 def read_contract(folder: Path) -> dict[str, Any]:
@@ -99,6 +110,10 @@ def read_contract(folder: Path) -> dict[str, Any]:
     if not (folder / "teacher.json").is_file():
         raise ValueError(f"{folder}: no teacher there (teacher.json is missing); make one with python -m teacher.tune")
     contract = read_json(folder / "teacher.json")
+    wanted = ("model", "base_hash", "au_names", "fps", "window", "read_out", "prompt")
+    lacking = [k for k in wanted if not isinstance(contract, dict) or k not in contract]
+    if lacking:
+        raise ValueError(f"{folder}/teacher.json: lacks {', '.join(lacking)}; restore it or tune again")
     if tuple(contract["au_names"]) != SEED17.units:
         odd = sorted(set(contract["au_names"]) ^ set(SEED17.units)) or ["the order"]
         raise ValueError(
@@ -151,7 +166,7 @@ def base_hash(source: str) -> str:
 def teacher_hash(folder: Path) -> str:
     """Hash of everything that the labels depend on."""
     parts = [sha256_file(folder / "heads.safetensors"), sha256_file(folder / "teacher.json")]
-    parts += [sha256_file(p) for p in sorted((folder / "adapter").glob("*.safetensors"))]
+    parts += [sha256_file(p) for p in sorted((folder / "adapter").glob("adapter_*"))]
     parts += [sha256_file(p) for p in [folder / "config.json"] if p.is_file()]  # a merged one: precision of its weights
     return sha256_bytes("".join(parts).encode())[:16]
 

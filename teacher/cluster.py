@@ -48,7 +48,8 @@ def run(config: Config, clips: list[Clip]) -> Iterator[Outcome]:
         return
     ray = _connect(config.ray_address)
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    actors = config.actors or max(gpus, 1)
+    _require_room(ray, config.threads)
+    actors = min(config.actors or max(gpus, 1), gpus or len(clips))
     rows = [
         {"id": c.id, "video": str(c.speaker_video_path.absolute()), "audio": str(c.speaker_audio_path.absolute()),
          "n_frames": c.n_frames}
@@ -57,18 +58,36 @@ def run(config: Config, clips: list[Clip]) -> Iterator[Outcome]:
     table = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // CLIPS_AT_A_TIME))
     outcomes = table.map_batches(
         Actor,
-        fn_constructor_args=(replace(config, **{k: getattr(config, k).absolute() for k in _PATHS}),),
+        fn_constructor_args=(_everywhere(config),),
         batch_size=CLIPS_AT_A_TIME,
         batch_format="numpy",
         concurrency=actors,
         num_cpus=config.threads,
         num_gpus=1 if gpus else 0,
     )
-    for row in outcomes.iter_rows():
-        yield Outcome(row["session"], row["fault"])
+    try:
+        for row in outcomes.iter_rows():
+            yield Outcome(row["session"], row["fault"])
+    except ray.exceptions.RayError as error:
+        cause = [line for line in str(error).splitlines() if line.strip()][-1]
+        raise ValueError(
+            f"--engine ray: an actor failed: {cause.strip()}; what is labelled stays, run it again"
+        ) from None
 
 
-_PATHS = ("teacher", "dataset", "out")
+def _require_room(ray: Any, threads: int) -> None:
+    """Refuse actors that fit nowhere: Ray would wait for such a machine for ever."""
+    widest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    if threads > widest:
+        raise ValueError(f"--threads {threads}: no machine of the cluster has so many, the largest {widest}; lower it")
+
+
+def _everywhere(config: Config) -> Config:
+    """The same with paths that hold in any working directory."""
+    paths: dict[str, Any] = {k: getattr(config, k).absolute() for k in ("teacher", "dataset", "out")}
+    if config.base is not None and Path(config.base).is_dir():
+        paths["base"] = str(Path(config.base).absolute())
+    return replace(config, **paths)
 
 
 def _connect(address: str | None) -> Any:
@@ -79,7 +98,7 @@ def _connect(address: str | None) -> Any:
     except ImportError:
         raise ValueError("--engine ray wants Ray, which is not installed; run: uv sync --extra ray") from None
     try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        ray.init(address=address or "local", ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ValueError(f"--ray-address {address}: no cluster answers ({str(error).splitlines()[0]})") from None
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -8,6 +8,7 @@ Arrays are memory-mapped: a window is read without the rest of its session, and 
 Chosen by measurement (benchmarks/storage.py). Written all or nothing per session.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,14 +25,15 @@ from teacher.windows import SpeakerMedia, WindowSpec, read_speaker
 def cached_speaker(root: Path, session: Speaker, spec: WindowSpec) -> SpeakerMedia:
     """A session's media at the window's rate, decoded on first use and kept under ROOT/cache.
 
-    A damaged entry, or one of other media, is made again. Raises MediaError naming the file that cannot be decoded.
+    A damaged entry, or one of other media, is made again; where none can be kept (a full disk, a folder that may only
+    be read) the session is decoded each time. Raises MediaError naming the file that cannot be decoded.
     """
-    key = sha256_bytes(f"{spec.video_fps}/{spec.size_px}".encode())[:12]
+    key = sha256_bytes(f"{spec.video_fps}/{spec.size_px}/middle of the slot".encode())[:12]
     folder, stamp = root_of(root) / "cache" / f"teacher-{key}" / session.id, _stamp(session)
     if (kept := _open(folder, stamp)) is not None:
         return kept
     speaker = read_speaker(session, spec)
-    with atomic_path(folder) as part:
+    with contextlib.suppress(OSError), atomic_path(folder) as part:
         part.mkdir()
         np.save(part / "pictures.npy", speaker.pictures)
         np.save(part / "sound.npy", speaker.sound)

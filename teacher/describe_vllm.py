@@ -41,7 +41,9 @@ class VllmDescriber:
         Raises ValueError where vLLM is missing.
         """
         if importlib.util.find_spec("vllm") is None:
-            raise ValueError("vLLM is not installed; run uv sync --extra vllm, or describe with --backend transformers")
+            raise ValueError(
+                "vLLM is not installed; run uv sync --extra vllm, or describe with --describe-with transformers"
+            )
         from vllm import LLM
 
         register()

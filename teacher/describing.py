@@ -5,6 +5,7 @@ A pass of its own after the labels: it wants the base's language, so neither the
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 def require_language(config: Config) -> None:
     """Raise ValueError where there is no base model to ask, before anything is labelled; vLLM loads it by itself."""
     folder = config.teacher
+    if config.describe_with == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ValueError("--describe-with vllm: vLLM is not installed; run uv sync --extra vllm, or leave it out")
     if config.describe_with == "transformers" and is_merged(folder):
         raise ValueError(
             f"{folder}: --describe wants the base model's language, but this teacher's adapter is merged into its "
@@ -56,7 +59,11 @@ def open_store(config: Config) -> EventStore:
 
 def outstanding(store: EventStore, clips: list[Clip], *, again: bool) -> list[Clip]:
     """Sessions still to describe; damaged files are named, removed and made again. `again` takes all."""
+    wanted = {c.id for c in clips}
     for session_id, reason in store.broken():
+        if session_id not in wanted:
+            print(f"damaged, and not asked for now: {reason}")
+            continue
         print(f"describing {session_id} again: {reason}")
         store.remove(session_id)
     return clips if again else [c for c in clips if c.id not in store]
@@ -70,7 +77,7 @@ def run(config: Config, store: EventStore, clips: list[Clip]) -> Iterator[Outcom
     for clip in clips:
         try:
             speaker = dataset.cached_speaker(config.dataset, clip, spec)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             yield Outcome(clip.id, str(error))
             continue
         store.write(clip.id, describe_session(describer, speaker, clip.n_frames, spec, settings))

@@ -42,7 +42,7 @@ class Config:
     engine: Literal["local", "ray"] = "local"
     """This process, or Ray actors, one to a GPU."""
     ray_address: str | None = None
-    """Cluster to join; none starts Ray on this machine."""
+    """Cluster to join, such as auto; none starts Ray on this machine."""
     actors: int = 0
     """Ray actors; 0 takes one to a GPU, or one where there is none."""
     hop_frames: int = 150
@@ -109,7 +109,7 @@ def label(config: Config, clips: list[Clip]) -> dict[str, str]:
     else:
         outcomes = labeller.Labeller(config).run(todo) if todo else iter(())
     failed = follow(outcomes, "labelled", len(todo), len(clips), config.out)
-    quality.judge_store(store, config.dataset, config.split, config.quality)
+    quality.judge_store(store, config.dataset, config.quality)
     return failed
 
 

@@ -40,7 +40,7 @@ def open_store(config: Config) -> SoftLabelStore:
     """The store that `config` writes to, begun or gone on with; raises ValueError where it was begun otherwise."""
     mark = adapter.teacher_hash(config.teacher)
     card = run_card(command="teacher.label", config=as_dict(config), inputs={"teacher": mark})
-    recipe = {"hop_frames": config.hop_frames, "sub_networks": config.sub_networks}
+    recipe = {"hop_frames": config.hop_frames, "sub_networks": config.sub_networks, "backend": config.backend}
     return SoftLabelStore.create(config.out, au_names=SEED17.units, teacher_hash=mark, run=card, recipe=recipe)
 
 
@@ -78,11 +78,11 @@ class Labeller:
         """Label sessions in order, each as soon as it can be; a session whose media fail has a fault."""
         for session, media in self._ahead(sessions):
             try:
-                speaker = media.result()
-            except (ValueError, OSError) as error:
+                labels = self._labels(session, media.result())
+                self.store.write(session.id, *labels)
+            except ValueError as error:  # media that cannot be decoded, numbers that are none; a full disk ends the run
                 yield Outcome(session.id, str(error))
                 continue
-            self.store.write(session.id, *self._labels(session, speaker))
             yield Outcome(session.id)
 
     def _labels(self, session: Clip, speaker: SpeakerMedia) -> tuple[Floats, Floats, Floats]:
@@ -102,8 +102,24 @@ class Labeller:
 
 
 def outstanding(store: SoftLabelStore, sessions: list[Clip], again: bool) -> list[Clip]:
-    """Sessions still to label; damaged shards are named, removed and made again. `again` takes all."""
-    for session_id, reason in store.broken():
+    """Sessions still to label; of those asked for, damaged shards and those of another length are named, removed and
+    made again. `again` takes all.
+    """
+    frames = {s.id: s.n_frames for s in sessions}
+    for session_id, reason in [*store.broken(), *_of_another_length(store, frames)]:
+        if session_id not in frames:
+            print(f"damaged, and not asked for now: {reason}")
+            continue
         print(f"labelling {session_id} again: {reason}")
         store.remove(session_id)
     return sessions if again else [s for s in sessions if s.id not in store]
+
+
+def _of_another_length(store: SoftLabelStore, frames: dict[str, int]) -> list[tuple[str, str]]:
+    """(session, reason) of labels whose session was prepared anew since."""
+    broken, found = {i for i, _ in store.broken()}, []
+    for session_id in sorted(frames.keys() & set(store.ids()) - broken):
+        count = len(store.read(session_id).prob)
+        if count != frames[session_id]:
+            found.append((session_id, f"{count} frames are labelled, but the session has {frames[session_id]}"))
+    return found

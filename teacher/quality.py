@@ -28,6 +28,8 @@ Floats = NDArray[np.float32]
 class Limits:
     """Past any of these, a session's labels are dropped."""
 
+    least_spread: float = 0.005
+    """Least movement (standard deviation over time, mean over units); less is the mean predictor's."""
     min_spread: float = 0.2
     """Least movement (standard deviation over time, mean over units), as a share of the store's median."""
     max_saturated: float = 0.9
@@ -65,7 +67,7 @@ def measure(soft: SoftLabels, act: Floats | None) -> Measures:
 def reasons(m: Measures, spread: float, disagreement: float, limits: Limits) -> list[str]:
     """Why a session should be dropped, given the store's median spread and disagreement; empty when it should not."""
     found: list[str] = []
-    if m.spread < limits.min_spread * spread:
+    if m.spread < max(limits.min_spread * spread, limits.least_spread):
         found.append(f"collapsed: moves by {m.spread:.4f}, the median session by {spread:.4f}")
     if m.saturated > limits.max_saturated:
         found.append(f"saturated: {m.saturated:.0%} of its probabilities are stuck at 0 or 1")
@@ -104,14 +106,16 @@ def _known(value: float) -> float | None:
 
 def judge(store: SoftLabelStore, annotated: Iterable[Session], limits: Limits) -> dict[str, Any]:
     """The verdict on every label in the store; `annotated` gives sessions one by one, those without a label too."""
-    units, measures = UnitTotals(store.au_names), {i: measure(store.read(i), None) for i in store.ids()}
+    damaged = {i for i, _ in store.broken()}  # named where they are asked for; there is nothing to judge
+    measures = {i: measure(store.read(i), None) for i in store.ids() if i not in damaged}
+    units = UnitTotals(store.au_names)
     for session in annotated:
         if session.id in measures and not np.isnan(session.act).all():
             soft = store.read(session.id)
             measures[session.id] = measure(soft, session.act)
             units.add(soft, session.prob, session.act)
-    spread = median(m.spread for m in measures.values())
-    disagreement = median(m.disagreement for m in measures.values())
+    spread = median([m.spread for m in measures.values()] or [0.0])
+    disagreement = median([m.disagreement for m in measures.values()] or [0.0])
     return {
         "limits": asdict(limits),
         "median_spread": spread,
@@ -122,11 +126,11 @@ def judge(store: SoftLabelStore, annotated: Iterable[Session], limits: Limits) -
     }
 
 
-def judge_store(store: SoftLabelStore, dataset: Path, split: str, limits: Limits) -> None:
+def judge_store(store: SoftLabelStore, dataset: Path, limits: Limits) -> None:
     """Judge a store of `dataset`'s sessions, write its quality.json and tell the verdict; an empty one has none."""
     if not store.ids():
         return
-    splits = processed.SPLITS if split == "all" else (split,)
+    splits = [s for s in processed.SPLITS if (processed.root_of(dataset) / "processed" / s).is_dir()]
     verdict = judge(store, (s for name in splits for s in processed.iterate(dataset, name)), limits)
     store.write_quality(verdict)
     for session_id, why in verdict["drop"].items():
@@ -135,5 +139,5 @@ def judge_store(store: SoftLabelStore, dataset: Path, split: str, limits: Limits
         f"quality: {len(verdict['drop'])} of {len(verdict['sessions'])} sessions to drop ({store.quality_path}); "
         f"median movement {verdict['median_spread']:.4f}, median uncertainty {verdict['median_disagreement']:.4f}"
     )
-    if verdict["median_spread"] < 0.005:
+    if verdict["median_spread"] < limits.least_spread:
         print("quality: the labels hardly move in any session: this teacher predicts the mean; tune it longer")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dyad.clock import FPS
@@ -94,7 +95,7 @@ def load_base(model: str, folder: Path) -> tuple[Any, Any, str]:
         processor = Qwen2_5OmniProcessor.from_pretrained(source)
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
         thinker = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
             f"--model {model}: not found here ({str(error).splitlines()[0]}); on a machine with a network run "
             f"'hf download {model} --local-dir DIR' and pass --model DIR, or use --model tiny"
@@ -127,7 +128,9 @@ class OmniTeacher(nn.Module):
     @property
     def core(self) -> Any:
         """The thinker itself, without the LoRA wrapper."""
-        return self.thinker.get_base_model() if hasattr(self.thinker, "get_base_model") else self.thinker
+        from peft import PeftModel
+
+        return self.thinker.get_base_model() if isinstance(self.thinker, PeftModel) else self.thinker
 
     def layout(self, frames: int, device: torch.device) -> Layout:
         """The layout of windows of `frames` frames, made once."""

@@ -58,7 +58,7 @@ def grid_frames(spec: WindowSpec) -> int:
 def known_mean(values: Floats) -> Floats:
     """Mean over time [A] of [T, A] where it is annotated; 0 for a unit that never is."""
     known = ~np.isnan(values)
-    return (np.nan_to_num(values).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
+    return (np.nan_to_num(values).sum(axis=0, dtype=np.float64) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
 
 
 def rarity(rates: Floats) -> NDArray[np.float64]:

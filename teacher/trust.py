@@ -42,7 +42,7 @@ def losses(logits: Tensor, target: Tensor, base: Tensor) -> Tensor:
 def best(sums: Tensor) -> tuple[list[int], float]:
     """Which share [K] loses least, and the mean loss of both kinds there, from added-up `losses`."""
     mean = sums[:-1] / sums[-1].clamp(min=1)
-    places = mean.argmin(dim=0)
+    places = torch.where(sums[-1] > 0, mean.argmin(dim=0), SHARES.index(1.0))  # nothing known: as it is
     return places.tolist(), float(mean[places, torch.arange(2)].sum())
 
 

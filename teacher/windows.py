@@ -27,10 +27,12 @@ class SpeakerMedia:
 
 def read_speaker(session: Speaker, spec: WindowSpec) -> SpeakerMedia:
     """Decode a session's speaker; raises MediaError naming the file."""
-    every, pictures, t = clock.FPS // spec.video_fps, [], -1
-    for t, shown in media.iter_grid(session.speaker_video_path):
-        if t % every == 0:
-            pictures.append(square(shown.rgb(), spec.size_px))
+    every, pictures, t, picture = clock.FPS // spec.video_fps, [], -1, None
+    for t, picture in media.iter_grid_frames(session.speaker_video_path):
+        if t % every == every // 2:  # the middle of the slot that the picture's token stands for
+            pictures.append(square(picture, spec.size_px))
+    if not pictures and picture is not None:  # shorter than half a slot
+        pictures.append(square(picture, spec.size_px))
     return SpeakerMedia(np.stack(pictures), media.read_audio(session.speaker_audio_path), t + 1)
 
 

@@ -34,7 +34,7 @@ TOY = {
     "dyad.synthetic": ["--sessions", "2", "--seconds", "4", "--voice", "formant"],
     "dyad.prepare": ["--val-share", "0.4"],
     "teacher.tune": ["--steps", "2", "--validate-every", "1", "--batch", "1", "--window.frames", "60"],
-    "teacher.label": ["--hop-frames", "60"],
+    "teacher.label": ["--hop-frames", "60", "--quality.least-spread", "0"],
     "teacher.merge": [],
     "dyad.stats": [],
     "distill.train": ["--eyes-steps", "1", "--steps", "2", "--qat-steps", "2", "--batch", "1", "--clip-frames", "32"],

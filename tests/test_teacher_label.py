@@ -18,7 +18,7 @@ from dyad.events import EventStore
 from dyad.layouts import processed
 from dyad.soft_labels import SoftLabelStore
 from dyad.synthetic.__main__ import main as make_dyads
-from teacher import adapter, labeller
+from teacher import adapter, cluster, labeller
 from teacher.backends.transformers import TransformersBackend
 from teacher.blend import answers, blend, taper
 from teacher.label import Config
@@ -216,6 +216,58 @@ def test_a_damaged_shard_is_named_and_made_again_alone(
     assert "1 sessions labelled, 3 already there, 0 left out" in told
 
 
+def test_one_session_labelled_again_leaves_the_damaged_ones_of_others_alone_and_says_so(
+    dyads: Path, folder: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    first, second, *_ = sorted((tmp_path / "store").glob("*.safetensors"))
+    second.write_bytes(b"half")
+    assert label([*_flags(dyads, folder, tmp_path / "store"), "--only", first.stem, "--split", "all"]) == 0
+    assert second.read_bytes() == b"half"
+    assert f"damaged, and not asked for now: {second}" in capsys.readouterr().out
+    assert first.read_bytes() == (store / first.name).read_bytes()
+
+
+def test_a_session_that_was_prepared_anew_with_another_length_is_labelled_again(
+    dyads: Path, folder: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    labels = SoftLabelStore.open(tmp_path / "store")
+    session_id, soft = labels.ids()[0], labels.read(labels.ids()[0])
+    labels.write(session_id, soft.prob[:-10], soft.act_logit[:-10], soft.uncertainty[:-10])
+    assert label(_flags(dyads, folder, tmp_path / "store")) == 0
+    told = capsys.readouterr().out
+    assert f"labelling {session_id} again: {len(soft.prob) - 10} frames are labelled, but the session has" in told
+    assert _shards(tmp_path / "store") == _shards(store)
+
+
+def test_a_cache_that_cannot_be_kept_costs_time_and_no_session(
+    dyads: Path, folder: Path, store: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "dyads"
+    shutil.copytree(dyads, root, ignore=shutil.ignore_patterns("cache"))
+    (root / "cache").write_bytes(b"a file where a folder should be")
+    assert label([*_flags(root, folder, tmp_path / "store"), "--split", "val"]) == 0
+    assert _shards(tmp_path / "store").items() <= _shards(store).items()
+
+
+@pytest.mark.parametrize("damage", ["half the weights", "no weights", "a contract without its window"])
+def test_a_damaged_teacher_is_told_in_one_sentence(folder: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(folder, tmp_path / "teacher")
+    weights, contract = (tmp_path / "teacher" / n for n in ("adapter/adapter_model.safetensors", "teacher.json"))
+    if damage == "half the weights":
+        weights.write_bytes(weights.read_bytes()[:500])
+    elif damage == "no weights":
+        weights.unlink()
+    else:
+        content = json.loads(contract.read_text())
+        del content["window"]
+        contract.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="tune again") as caught:
+        adapter.load(tmp_path / "teacher")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--hop-frames", "36"), ("--sub-networks", "3")])
 def test_a_store_is_not_gone_on_with_by_another_recipe(
     dyads: Path, folder: Path, store: Path, flag: str, value: str
@@ -310,6 +362,19 @@ def test_damaged_heads_are_named_with_a_remedy(folder: Path, tmp_path: Path) -> 
     (tmp_path / "teacher" / "heads.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"heads\.safetensors.*tune again"):
         adapter.load(tmp_path / "teacher")
+
+
+def test_ray_actors_that_fit_on_no_machine_are_refused_not_waited_for(
+    dyads: Path, folder: Path, tmp_path: Path
+) -> None:
+    class Small:
+        @staticmethod
+        def nodes() -> list[dict]:
+            return [{"Alive": True, "Resources": {"CPU": 2.0}}]
+
+    cluster._require_room(Small, 2)
+    with pytest.raises(ValueError, match="--threads 64: no machine"):
+        cluster._require_room(Small, 64)
 
 
 def test_what_cannot_be_labelled_is_said_before_anything_heavy_is_imported(

@@ -120,12 +120,12 @@ def test_the_verdict_lies_in_the_store_and_an_empty_store_has_none(
     for split, chosen in (("train", names[:2]), ("val", names[2:])):
         processed.write(tmp_path / "data", split, [_session(n, *_truth(i)) for i, n in enumerate(chosen)])
     empty = _store(tmp_path / "empty", {})
-    judge_store(empty, tmp_path / "data", "all", Limits())
+    judge_store(empty, tmp_path / "data", Limits())
     assert not empty.quality_path.exists()
     assert empty.dropped() == {}
     still = np.full((FRAMES, UNITS), 0.3, np.float32)
     store = _store(tmp_path / "store", {"s0": _good(0), "s1": _good(1), "s2": (still, still * 0)})
-    judge_store(store, tmp_path / "data", "all", Limits())
+    judge_store(store, tmp_path / "data", Limits())
     assert list(store.dropped()) == ["s2"]
     told = capsys.readouterr().out
     assert "not worth learning from: s2: collapsed" in told

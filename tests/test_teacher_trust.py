@@ -38,9 +38,9 @@ def test_the_share_that_made_the_targets_is_found_per_kind(true_share: float) ->
     assert loss == pytest.approx(float(np.sum(want)), rel=1e-4)
 
 
-def test_nothing_annotated_is_no_loss_and_no_trust() -> None:
+def test_what_nobody_annotated_is_left_as_the_model_says_it() -> None:
     places, loss = trust.best(trust.losses(torch.randn(5, 4, 3, 2), torch.full((5, 4, 3, 2), torch.nan), BASE))
-    assert ([trust.SHARES[k] for k in places], loss) == ([0.0, 0.0], 0.0)
+    assert ([trust.SHARES[k] for k in places], loss) == ([1.0, 1.0], 0.0)
 
 
 def test_a_folded_read_out_answers_as_the_shrunk_one() -> None:

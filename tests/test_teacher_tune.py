@@ -102,7 +102,8 @@ def _lamp(dyad: Dyad) -> Dyad:
     on = np.repeat(rng.random(len(dyad.speaker.pictures) // 3 + 1) < 0.5, 3)[: len(dyad.speaker.pictures)]
     pictures = np.array(dyad.speaker.pictures)
     pictures[on, : WINDOW.size_px // 2] = 255
-    smile = np.repeat(np.where(on, 0.9, 0.1), 6)[: len(dyad.session.prob), None]
+    shown = np.minimum(np.arange(len(dyad.session.prob)) // 6, len(on) - 1)
+    smile = np.where(on, 0.9, 0.1)[shown, None]
     prob = np.broadcast_to(smile, dyad.session.prob.shape).astype(np.float32)
     session = replace(dyad.session, prob=prob, act=(prob > 0.5).astype(np.float32))
     return replace(dyad, session=session, speaker=replace(dyad.speaker, pictures=pictures))

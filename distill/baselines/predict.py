@@ -1,0 +1,190 @@
+"""Let a trained baseline answer whole sessions: what `distill.evaluate` scores, and sampled answers for REACT's scores.
+
+    python -m distill.baselines.predict --run out/transvae --dataset out/dyads --split val --out out/transvae-val
+
+    python -m distill.evaluate --engine out/engine --dataset out/dyads --out out/evaluation --baseline out/transvae-val
+
+OUT/predictions       the answer at the distribution's mean; of some training sessions too, to tune thresholds on
+OUT/samples/<id>.npz  `samples` [K, T, U], row t shown at frame t, drawn by seed and session; `names` of the columns;
+                      where more than units was learned also `attributes` [K, T, D] and `attribute_names`
+OUT/baseline.json     who answered, and how much of the future an answer may have used
+
+Value of row t, column h: what the model said for frame t + h, and had said by frame t (by t + look_ahead_frames where
+that is not 0). Before anything was said it is the training mean. Units are the product's, held in [0, 1]; the model has
+one number for probability and activation, and a unit that nobody annotated is 0.
+Shapes: T frames, H horizons, A attributes of the model, D of them learned, U units, K samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyad.config import parse, run_main
+
+if TYPE_CHECKING:
+    from distill.baselines.folder import Trained
+    from distill.baselines.inputs import Material
+
+Floats = NDArray[np.float32]
+TUNING_SESSIONS = 8
+"""Training sessions answered at a run's end: thresholds of F1 are tuned on them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A trained baseline, and the sessions that it answers."""
+
+    run: Path
+    """Folder of python -m distill.train --baseline."""
+    dataset: Path
+    """Folder that holds processed/<split>."""
+    out: Path
+    """Folder of the answers."""
+    split: str = "val"
+    """Sessions to answer."""
+    tuning_sessions: int = TUNING_SESSIONS
+    """Training sessions to answer besides, so that thresholds can be tuned on them; 0 leaves them out."""
+    samples: int | None = None
+    """Sampled answers per session; else as many as it was trained to give."""
+    seed: int = 0
+    """Of the samples."""
+    threads: int = 2
+    """Processor threads of torch."""
+    workers: int = 2
+    """Processes that decode sessions."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be answered."""
+        if (self.samples is not None and self.samples < 1) or self.tuning_sessions < 0:
+            raise ValueError("samples ≥ 1 and tuning_sessions ≥ 0 are needed")
+
+
+def answers(trained: "Trained", material: "Material", seeds: Sequence[int | None]) -> Floats:
+    """Attributes [len(seeds), T, A]: a draw per seed, the distribution's mean for None.
+
+    A draw depends on its seed alone, whatever else is asked for beside it. The offline model answers clips as long as
+    it was trained on, the last of them the session's last frames.
+    """
+    import torch
+
+    from distill.baselines import rollout
+
+    model, block = trained.model, trained.clip_frames
+    device = model.tokens.device
+    generators = [None if s is None else torch.Generator().manual_seed(s) for s in seeds]
+    n = material.n_frames
+    said = np.zeros((len(seeds), n, model.n_attributes), np.float32)
+    starts = [0] if model.online else [*range(0, max(n - block, 0), block), max(n - block, 0)]
+    with torch.no_grad():
+        for start in starts:
+            part = slice(start, n if model.online else start + block)
+            seen, heard = (
+                torch.from_numpy(np.array(v[part]))[None] for v in (material.frames[:n], material.cepstra[:n])
+            )
+            looks = rollout.behaviours(model, seen.to(device), heard.to(device), trained.settings)
+            drawn = [
+                torch.zeros(len(looks), 1, rollout.WIDTH) if g is None else rollout.draw(len(looks), 1, g)
+                for g in generators
+            ]
+            given = rollout.respond(model, looks, heard.shape[1], torch.cat(drawn, dim=1).to(device))
+            said[:, part] = given.attributes.cpu().numpy()
+    return said
+
+
+def at_horizons(said: Floats, ahead: int, horizons: Sequence[int], before: Floats) -> Floats:
+    """Answers [T, A], row u meant for frame u + ahead → [T, H, A], row t and column h meant for frame t + h."""
+    rows = np.arange(len(said))[:, None] + np.array(horizons)[None, :] - ahead
+    return np.where(rows[..., None] < 0, before, said[np.maximum(rows, 0)]).astype(np.float32)
+
+
+def shown(trained: "Trained", said: Floats, horizons: Sequence[int]) -> Floats:
+    """Answers [T, A] → the product's units [T, H, U], as a face shows them."""
+    from distill.baselines.folder import UNITS
+
+    source, target = trained.columns
+    prob = np.zeros((len(said), len(horizons), len(UNITS)), np.float32)
+    ahead, before = trained.timing.ahead_frames, trained.training_mean
+    prob[..., target] = np.clip(at_horizons(said, ahead, horizons, before)[..., source], 0, 1)
+    return prob
+
+
+def write(
+    trained: "Trained",
+    materials: Sequence["Material"],
+    tuning: Sequence["Material"],
+    out: Path,
+    *,
+    samples: int,
+    seed: int,
+) -> None:
+    """Write OUT/predictions, OUT/samples and OUT/baseline.json; of `tuning`, sessions of another split, no samples."""
+    from tqdm import tqdm
+
+    from distill.baselines.folder import UNITS
+    from dyad.predictions import PredictionStore
+    from dyad.provenance import atomic_path, write_json
+
+    horizons, aside = trained.timing.horizons, {m.id for m in tuning}
+    store = PredictionStore.create(
+        out / "predictions", au_names=UNITS, horizons=horizons, source=trained.source, run=trained.run
+    )
+    for material in tqdm([*materials, *tuning], desc="answers", mininterval=2):
+        drawn = [] if material.id in aside else [_seed(seed, material.id, k) for k in range(samples)]
+        said = answers(trained, material, [None, *drawn])
+        prob = shown(trained, said[0], horizons)
+        store.write(material.id, prob, prob)
+        if drawn:
+            with atomic_path(out / "samples" / f"{material.id}.npz") as part, part.open("wb") as file:
+                np.savez(file, **_samples(trained, said[1:]))
+    write_json(out / "baseline.json", trained.card | {"samples": samples, "sampling_seed": seed})
+
+
+def _samples(trained: "Trained", said: Floats) -> dict[str, Any]:
+    """Arrays of a session's file of samples, of answers [K, T, A]."""
+    from distill.baselines.folder import UNITS
+
+    arrays = {"samples": np.stack([shown(trained, one, (0,))[:, 0] for one in said]), "names": np.array(UNITS)}
+    learned = np.flatnonzero(trained.learned)
+    names = np.array(trained.names)[learned]
+    if set(names) <= set(UNITS):
+        return arrays
+    ahead, before = trained.timing.ahead_frames, trained.training_mean
+    whole = np.stack([at_horizons(one, ahead, (0,), before)[:, 0] for one in said])
+    return arrays | {"attributes": whole[..., learned], "attribute_names": names}
+
+
+def _seed(seed: int, session_id: str, k: int) -> int:
+    """A draw's own seed: neither the order of sessions nor the number of samples changes it."""
+    from dyad.provenance import sha256_bytes
+
+    return int(sha256_bytes(f"{seed}/{session_id}/{k}".encode())[:15], 16)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and refuse before torch is imported; then answer."""
+    description = (__doc__ or "").splitlines()[0]
+    config = parse(Config, argv, prog="python -m distill.baselines.predict", description=description)
+    import torch
+
+    from distill.baselines import folder, inputs
+
+    torch.set_num_threads(config.threads)
+    trained = folder.load(config.run)
+    materials = inputs.open_split(config.dataset, config.split, trained.settings, workers=config.workers)
+    tuning: list[inputs.Material] = []
+    if config.split != "train" and config.tuning_sessions:
+        tuning = inputs.open_split(
+            config.dataset, "train", trained.settings, workers=config.workers, first=config.tuning_sessions
+        )
+    samples = trained.settings.samples if config.samples is None else config.samples
+    write(trained, materials, tuning, config.out, samples=samples, seed=config.seed)
+    print(f"{len(materials)} sessions answered: {config.out / 'predictions'}, {samples} samples each beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

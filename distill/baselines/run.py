@@ -1,0 +1,236 @@
+"""The training run of a baseline: `python -m distill.train --baseline transvae-online` comes here.
+
+Steps, validation, resume points; at the end the weights, their card and the answers to the validation split. A step's
+clips and noise depend on (seed, step) alone, so an interrupted run that goes on gives the same model.
+Shapes: B clips, T frames, A attributes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.baselines import folder, inputs, predict, rollout
+from distill.baselines.folder import Trained
+from distill.baselines.inputs import Material
+from distill.baselines.loss import objective
+from distill.baselines.transvae import TransVae
+from distill.batches import known_mean
+from distill.crew import Crew
+from distill.log import Log, forget_after
+from dyad import augment
+from dyad import config as configuration
+from dyad.metrics import agreement
+from dyad.provenance import atomic_path, run_card
+
+if TYPE_CHECKING:
+    from distill.train import Config
+
+LARGEST_GRADIENT = 1.0
+FIRST_ANSWERS = 0.1
+"""The last layer's weights start this much smaller, so that the first answers lie near the training mean."""
+ASIDE = ("out", "threads", "workers", "device")
+"""What a run may change when it goes on."""
+
+
+def train(config: Config) -> None:
+    """Train to the end and answer the validation split."""
+    trainer = Trainer(config)
+    trainer.run()
+    trained = trainer.ship()
+    settings = trained.settings
+    tuning = trainer.train_set[: predict.TUNING_SESSIONS]
+    predict.write(trained, trainer.val_set, tuning, config.out, samples=settings.samples, seed=config.seed)
+    when = trained.timing
+    print(
+        f"baseline: {config.out} ({trained.card['parameters']} parameters, answers {when.block_frames} frames at once)"
+    )
+    print(f"predictions: {config.out / 'predictions'} (horizons {list(when.horizons)})")
+
+
+class Trainer:
+    """One run."""
+
+    def __init__(self, config: Config) -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("a baseline trains in one process; start it without accelerate launch")
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config, self.settings = config, config.transvae
+        self.device = Crew("float32", config.device).device
+        self.train_set, self.val_set = (
+            inputs.open_split(config.dataset, split, self.settings, workers=config.workers)
+            for split in ("train", "val")
+        )
+        self.usable = [m for m in self.train_set if m.n_frames >= config.clip_frames]
+        if not self.usable:
+            longest = max(m.n_frames for m in self.train_set)
+            raise ValueError(
+                f"no session is as long as a clip of {config.clip_frames} frames (longest: {longest}); "
+                "lower clip_frames"
+            )
+        self.learned = inputs.learned(self.train_set)
+        self.mean = known_mean([m.attributes for m in self.train_set])
+        self.model = self._new_model().to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step = 0
+        self._resume()
+        config.out.mkdir(parents=True, exist_ok=True)
+        configuration.save(config, config.out / "config.yaml")
+
+    def _new_model(self) -> TransVae:
+        """First answers near the training mean, cepstra standardised by the training sessions."""
+        assert self.config.baseline is not None
+        model = folder.build(self.config.baseline, self.settings)
+        heard = np.concatenate([m.cepstra for m in self.train_set])
+        last = model.attributes_out[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.mul_(FIRST_ANSWERS)
+            last.bias.copy_(torch.from_numpy(self.mean))
+            model.cepstra_mean.copy_(torch.from_numpy(heard.mean(axis=0)))
+            model.cepstra_scale.copy_(torch.from_numpy(np.maximum(heard.std(axis=0), 1e-3)))
+        return model
+
+    # ---- steps ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end."""
+        config = self.config
+        with contextlib.closing(Log(config.out, self.step, config.steps)) as log:
+            while self.step < config.steps:
+                terms = self.train_step(self.clips(self.step))
+                self.step += 1
+                if self.step % config.validate_every == 0 or self.step == config.steps:
+                    terms |= self.validate()
+                    self._save_resume_point()
+                log.write(self.step, terms)
+
+    def clips(self, step: int) -> list[Tensor]:
+        """Crops [B, T, h, w, 3], cepstra [B, T, 78] and the targets of a step, `ahead_frames` later."""
+        config, rng = self.config, np.random.default_rng((self.config.seed, step))
+        lengths = np.array([m.n_frames - config.clip_frames + 1 for m in self.usable], np.float64)
+        cut: list[tuple[NDArray[Any], ...]] = []
+        for i in rng.choice(len(self.usable), config.batch, p=lengths / lengths.sum()):
+            material, start = self.usable[i], int(rng.integers(int(lengths[i])))
+            shown = augment.move_picture(material.frames[start : start + config.clip_frames], rng, config.augment)
+            shown = augment.light(shown, rng, config.augment)
+            heard = material.cepstra[start : start + config.clip_frames]
+            wanted = (_later(v, start + self.settings.ahead_frames, config.clip_frames) for v in _targets(material))
+            cut.append((shown, heard, *wanted))
+        return [torch.from_numpy(np.stack(column)).to(self.device) for column in zip(*cut, strict=True)]
+
+    def train_step(self, clips: list[Tensor]) -> dict[str, float]:
+        """One step of AdamW; the loss's terms."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate_now()
+        shown, heard, attributes, face = clips
+        looks = rollout.behaviours(self.model, shown, heard, self.settings)
+        answers = [
+            rollout.respond(self.model, looks, heard.shape[1], self._noise(len(looks)))
+            for _ in range(2 if self.settings.diversity else 1)
+        ]
+        terms = objective(answers[0], answers[1] if len(answers) > 1 else None, attributes, face, self.settings)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT)
+        if not bool(torch.isfinite(norm)):
+            raise ValueError(f"the gradient became {float(norm)} at step {self.step}; lower --learning-rate")
+        self.optimizer.step()
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    def _noise(self, windows: int) -> Tensor:
+        return torch.randn(windows, self.config.batch, rollout.WIDTH).to(self.device)
+
+    def rate_now(self) -> float:
+        """Warm-up over a twentieth of the steps, then a cosine down to a fiftieth, as the student's."""
+        done = self.step / self.config.steps
+        rise = min(1.0, (done + 1 / self.config.steps) / 0.05)
+        return self.config.learning_rate * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def validate(self) -> dict[str, float]:
+        """Skill over the training mean and macro CCC of the learned units, at the frame that each answer is for."""
+        trained = self._trained()
+        columns, _ = trained.columns
+        totals: list[NDArray[np.float64]] = []
+        for material in self.val_set[: self.config.validate_sessions or None]:
+            said = predict.answers(trained, material, [None])[0][:, columns]
+            true = _later(material.attributes, self.settings.ahead_frames, len(said))[:, columns]
+            totals.append(agreement.sums(np.clip(said, 0, 1), true, self.mean[columns]))
+        scores = agreement.scores(np.sum(totals, axis=0))
+        return {"skill": float(scores.total_skill), "ccc": agreement.macro(scores.ccc)[0]}
+
+    # ---- resume and ship --------------------------------------------------------------------------------------
+
+    def _settings(self) -> dict[str, Any]:
+        return {k: v for k, v in configuration.as_dict(self.config).items() if k not in ASIDE}
+
+    def _path(self) -> Path:
+        return self.config.out / "resume.pt"
+
+    def _save_resume_point(self) -> None:
+        content = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "config": self._settings(),
+        }
+        with atomic_path(self._path()) as part:
+            torch.save(content, part)
+
+    def _resume(self) -> None:
+        if not self._path().is_file():
+            return
+        content: dict[str, Any] = torch.load(self._path(), weights_only=True, map_location=self.device)
+        differing = [k for k, v in self._settings().items() if content["config"].get(k) != v]
+        if differing:
+            raise ValueError(
+                f"{self._path()}: was begun with another {', '.join(differing)}; give another --out or remove it"
+            )
+        self.step = content["step"]
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        forget_after(self.config.out, self.step)
+        print(f"going on at step {self.step} of {self.config.steps}")
+
+    def _trained(self, run: dict[str, Any] | None = None) -> Trained:
+        assert self.config.baseline is not None
+        return Trained(
+            model=self.model.eval(),
+            baseline=self.config.baseline,
+            settings=self.settings,
+            clip_frames=self.config.clip_frames,
+            learned=self.learned,
+            training_mean=self.mean,
+            run=run or {},
+        )
+
+    def ship(self) -> Trained:
+        """Write weights and card."""
+        inputs_of = {"dataset": str(self.config.dataset)}
+        card = run_card(command="distill.train", config=configuration.as_dict(self.config), inputs=inputs_of)
+        return folder.save(self.config.out, self._trained(card))
+
+
+def _targets(material: Material) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return material.attributes, material.face
+
+
+def _later(values: NDArray[np.float32], first: int, frames: int) -> NDArray[np.float32]:
+    """Rows first … first + frames - 1, NaN past the end."""
+    out = np.full((frames, values.shape[1]), np.nan, np.float32)
+    there = values[first : first + frames]
+    out[: len(there)] = there
+    return out
