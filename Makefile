@@ -2,7 +2,7 @@
 # demo:  the whole chain, dataset to robot    bench: the benchmarks
 # distillation: does it pay, and which term does (some hours); writes docs/ablation.md
 # packaged-student: the demo, and its student made the packaged one
-.PHONY: check test bench demo packaged-student assets distillation
+.PHONY: check test test-vllm bench demo packaged-student assets distillation
 
 # Where the chain writes, and how large it is. make demo stays within 15 minutes on two cores.
 OUT ?= out/demo
@@ -24,9 +24,15 @@ check:
 test:
 	uv run pytest
 
+# vLLM's own engine, on the CPU through a shim, serves the tiny teacher (8 GB of packages, some minutes).
+test-vllm:
+	uv run --with "vllm==0.32.*" pytest tests/test_teacher_vllm.py tests/test_teacher_describe.py -k vllm
+
 bench:
 	uv run python -m benchmarks.loop
 	uv run python benchmarks/student.py
+	uv run python -m benchmarks.metrics
+	uv run python benchmarks/teacher.py
 	uv run python -m benchmarks.figures
 
 demo:
