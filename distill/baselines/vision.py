@@ -3,8 +3,8 @@
 InstanceNorm3d takes its statistics over all frames handed in, so online, as published, every window encodes all that
 went before again. With `window` given, a frame's statistics are those of all frames up to the end of its window, kept
 as running sums: each frame is encoded once, nothing later than its window reaches it, and in the first layer the newest
-window comes out as if all had been encoded again. To normalise each window by itself is no way out: eight frames are so
-alike that their means over the picture then say next to nothing.
+window comes out as if all had been encoded again. To normalise each window by itself would be simpler; whether it
+learns worse was not established.
 
 Shapes: B batch, C channels, T frames, K frames of a window, h x w pixels, D = 128.
 """
