@@ -53,6 +53,17 @@ def test_every_frame_comes_once_in_order_and_then_the_end(clip: Path) -> None:
     source.close()
 
 
+def test_a_recording_says_what_it_is_and_how_it_went(clip: Path) -> None:
+    source = opened(clip)
+    assert (source.recording, source.name, source.greeting) == (clip, "clip.mp4", "")
+    packets = [source.read(t) for t in range(FRAMES)]
+    assert all(p is not None and p.flags == () for p in packets)
+    counts = source.counts
+    assert counts.pictures == FRAMES
+    assert counts.pictures_held == counts.pictures_dropped == counts.frames_without_sound == 0
+    source.close()
+
+
 def test_a_frame_is_due_when_it_has_ended_by_deadlines_that_never_drift(clip: Path) -> None:
     source = opened(clip)
     assert source.due_s(0) == pytest.approx(100 + 1 / 30)
