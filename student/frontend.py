@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyad import clock, media
+from student.detect import Detector
 from student.face import Box, FaceTracker
 from student.spec import StudentSpec
 
@@ -67,22 +68,22 @@ def crop_face(picture: NDArray[np.uint8], box: Box | None, size_px: int) -> NDAr
 class Frontend:
     """The eyes' and ears' first stage over one stream; `step` once per frame."""
 
-    def __init__(self, spec: StudentSpec) -> None:
+    def __init__(self, spec: StudentSpec, detector: Detector | None = None) -> None:
         self._spec = spec
-        self._tracker = FaceTracker()
+        self._tracker = FaceTracker(detector)
         self._blank = np.zeros((spec.crop_px, spec.crop_px, 3), np.uint8)
 
     def look(self, picture: NDArray[np.uint8] | None) -> tuple[Box | None, bool]:
         """Box of the face in the next picture, and whether there is one."""
-        if picture is None:
-            return None, False
         seen = self._tracker.step(picture)
         return seen.box, seen.found
 
     def pack(self, picture: NDArray[np.uint8] | None, box: Box | None, window: NDArray[np.float32]) -> StepInput:
         """The student's input from a picture, its face box and the audio window [800]."""
         frame = self._blank if picture is None else crop_face(picture, box, self._spec.crop_px)
-        heard = bool(SILENCE < np.abs(window).max() < np.inf)  # a broken microphone driver may hand in NaN
+        heard = bool(SILENCE < np.abs(window).max() < np.inf)
+        if not np.isfinite(window).all():  # a broken microphone driver may hand in NaN
+            window = np.zeros_like(window)
         return StepInput(frame, window, np.array([box is not None, heard], np.float32), box)
 
     def step(self, picture: NDArray[np.uint8] | None, window: NDArray[np.float32]) -> StepInput:

@@ -15,7 +15,7 @@ from dyad.provenance import sha256_bytes
 
 FRONT_FIELDS = ("crop_px", "fps", "sample_rate_hz")
 """Fields that change what the front end produces; decoded sessions are cached by them."""
-FRONT_VERSION = 3
+FRONT_VERSION = 4
 """Raise it when face.py or frontend.py make other bytes of the same media: cached sessions are then made again."""
 FUSIONS = ("concat", "cross_attention", "transformer")
 

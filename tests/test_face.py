@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dyad import media
 from dyad.synthetic.face import FaceArtist
 from dyad.synthetic.identity import Identity
+from student.detect import Faces, HaarDetector
 from student.face import DETECT_EVERY_FRAMES, HOLD_FRAMES, FaceObservation, FaceTracker
 
 Picture = NDArray[np.uint8]
@@ -100,15 +101,12 @@ def test_of_two_faces_the_larger_is_taken_and_then_kept() -> None:
 
 
 def test_a_small_pattern_on_a_tracked_face_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracker, room = FaceTracker(), scene((200, 100, 240))
+    detector, room = HaarDetector(), scene((200, 100, 240))
+    tracker = FaceTracker(detector)
     first = [tracker.step(room) for _ in range(10)][-1]
     assert first.box is not None
-
-    class OnlyNostrils:
-        def detectMultiScale(self, *args: object, **keywords: object) -> NDArray[np.int32]:  # noqa: N802
-            return np.array([[150, 100, 30, 30]], np.int32)
-
-    monkeypatch.setattr(tracker, "_detector", OnlyNostrils())
+    nostril = Faces(np.array([[150.0, 100.0, 180.0, 130.0]]), np.ones(1))
+    monkeypatch.setattr(detector, "find", lambda *_arguments, **_keywords: nostril)
     assert [tracker.step(room).box for _ in range(8)][-1] == first.box
 
 
@@ -128,6 +126,74 @@ def test_there_is_no_face_in_an_empty_picture(value: int) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 40), (40, 2), (64, 36)])
 def test_pictures_too_small_for_a_face_do_no_harm(size: tuple[int, int]) -> None:
     assert not any(s.found for s in watch([np.zeros((*size, 3), np.uint8)] * 4))
+
+
+@pytest.mark.parametrize(("level", "why"), [(0, "dark"), (20, "dark"), (250, "glare")])
+def test_a_picture_that_carries_nothing_shows_no_face_and_the_next_one_does(level: int, why: str) -> None:
+    room = scene((200, 100, 240))
+    seen = watch([*[room] * 10, *[np.full_like(room, level)] * 8, *[room] * 3])
+    assert all(s.box is None and not s.found and s.empty == why and not s.cut for s in seen[10:18])
+    assert seen[18].box == seen[9].box
+    assert seen[18].empty == ""
+
+
+def test_after_a_long_darkness_the_face_is_searched_afresh() -> None:
+    room = scene((200, 100, 240))
+    seen = watch([*[room] * 10, *[np.zeros_like(room)] * HOLD_FRAMES, *[scene((20, 100, 220))] * 8])
+    assert inside(seen[-1], (20, 100, 220))
+
+
+def test_after_a_cut_the_old_box_is_gone_at_once_and_the_new_face_found_within_200_ms() -> None:
+    for lead in range(12, 18):  # whatever the phase of the detector
+        other = np.asarray(np.roll(255 - scene(), 40, axis=0), np.uint8)
+        other[150:450, 380:600] = 60
+        other[200:380, 400:580] = cv2.resize(portrait(), (180, 180), interpolation=cv2.INTER_AREA)
+        seen = watch([*[scene((10, 40, 300))] * lead, *[other] * 7])
+        assert seen[lead].cut
+        assert not any(s.cut for s in seen[:lead] + seen[lead + 1 :])
+        assert all(s.box is None or inside(s, (400, 200, 180)) for s in seen[lead:])
+        assert inside(seen[lead + 6], (400, 200, 180))
+
+
+def test_light_that_changes_and_a_face_that_moves_are_no_cuts() -> None:
+    rooms = [scene((100 + 8 * t, 100, 240)) for t in range(20)]
+    light = [(rooms[0] * (0.5 + 0.4 * (t % 2))).astype(np.uint8) for t in range(20)]
+    assert not any(s.cut for s in watch(rooms))
+    assert not any(s.cut for s in watch(light))
+
+
+def test_a_series_of_cuts_is_not_searched_at_every_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, looks = HaarDetector(), []
+    monkeypatch.setattr(detector, "find", lambda *_a, **_k: looks.append(1) or Faces(np.zeros((0, 4)), np.zeros(0)))
+    rng, tracker = np.random.default_rng(0), FaceTracker(detector)
+    noise = [rng.integers(30, 225, (8, 10, 3), dtype=np.uint8) for _ in range(30)]
+    pictures = [cv2.resize(n, (320, 240), interpolation=cv2.INTER_NEAREST) for n in noise]
+    assert all(tracker.step(np.asarray(p, np.uint8)).cut for p in pictures[:1]) is False
+    assert all(tracker.step(np.asarray(p, np.uint8)).cut for p in pictures[1:])
+    assert len(looks) <= 30 / 3 + 1
+
+
+def test_a_tracker_can_be_told_whom_to_follow() -> None:
+    room, tracker = scene((20, 150, 160), (340, 120, 260)), FaceTracker()
+    assert inside(tracker.step(room), (340, 120, 260))
+    tracker.follow((52.0, 178.0, 148.0, 274.0))
+    seen = [tracker.step(room) for _ in range(40)]
+    assert all(inside(s, (20, 150, 160)) for s in seen)
+
+
+def test_pictures_that_the_camera_did_not_give_count_as_unseen() -> None:
+    tracker = FaceTracker()
+    for _ in range(6):
+        tracker.step(scene((200, 100, 240)))
+    gap = [tracker.step(None) for _ in range(HOLD_FRAMES)]
+    assert not any(s.found for s in gap)
+    assert not tracker.step(scene()).found
+
+
+def test_a_small_face_alone_is_found_within_half_a_second() -> None:
+    place = (300, 200, 100)
+    seen = watch([scene(place)] * 15)
+    assert inside(seen[-1], place)
 
 
 def test_a_camera_that_changes_its_size_midway_is_searched_afresh() -> None:

@@ -100,6 +100,14 @@ def test_silence_and_broken_sound_are_flagged_as_no_sound(sound: float, heard: i
     assert seen.present.tolist() == [0, heard]
 
 
+def test_broken_sound_never_reaches_the_student() -> None:
+    window = np.full(800, 0.1, np.float32)
+    window[13] = np.nan
+    seen = Frontend(SPEC).step(np.zeros((240, 320, 3), np.uint8), window)
+    assert not seen.audio.any()
+    assert np.isnan(window[13])  # the caller's own array stays as it is
+
+
 def test_a_picture_without_a_face_is_never_passed_off_as_one() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
     seen = Frontend(SPEC).step(picture, np.zeros(800, np.float32))
