@@ -1,6 +1,7 @@
-"""What the loop sends to a robot: the listener's face for the next quarter second.
+"""What the loop hands to a robot's controller, and what the controller hands to the robot.
 
-Shapes: H horizons, A action units.
+The plan speaks of action units and of time; the command speaks of one robot's channels. Between them lie the
+calibration, the smoothing and the limits. Shapes: H horizons, A = 17 action units (SEED17), C channels.
 """
 
 from dataclasses import dataclass
@@ -11,20 +12,34 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class AUPlan:
-    """One plan. Times are on the loop's monotonic clock, seconds."""
+    """The listener's face for the next quarter second. Times in seconds, on the receiver's monotonic clock."""
 
     seq: int
-    """Rises by one per plan."""
+    """Rises with every plan of one sender."""
     captured_at_s: float
     """When the newest picture and sound in it were captured."""
     target_times_s: NDArray[np.float64]
-    """[H] when each row should be the robot's pose."""
+    """[H] when each row should be the robot's pose, rising."""
     au: NDArray[np.float32]
-    """[H, A] intensities in [0, 1], smoothed and limited."""
+    """[H, A] probabilities in [0, 1], as predicted; the robot's calibration says how far a unit moves."""
     confidence: NDArray[np.float32]
     """[H, A] in [0, 1]."""
     flags: tuple[str, ...] = ()
-    """no_face: nobody seen, the student goes on by ear; neutral: going home; estop."""
+    """no_face: nobody seen, the student goes on by ear; no_sound; held_picture."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One pose for one robot, smoothed and within its limits."""
+
+    seq: int
+    """Rises by one per command."""
+    target_time_s: float
+    """When the pose is meant to be reached, on the controller's clock."""
+    shares: NDArray[np.float64]
+    """[C] shares of each channel's travel: 0 is neutral, 1 its high end, -1 its low end."""
+    flags: tuple[str, ...] = ()
+    """What the controller is about: following, holding, returning, stopped."""
 
 
 def is_safe(au: NDArray[np.float32]) -> bool:

@@ -146,6 +146,10 @@ def _coerce(wanted: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"{where}: wanted a list, got {value!r}")
         return tuple(_coerce(get_args(wanted)[0], v, where) for v in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where}: wanted keys and values, got {value!r}")
+        return {key: _coerce(get_args(wanted)[1], v, f"{where}: {key}") for key, v in value.items()}
     if wanted is Path and isinstance(value, str):
         return Path(value)
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):

@@ -1,66 +1,84 @@
 """Robots, one file per wire, found by name; how each moves is its calibration in configs/robots.
 
-A robot takes plans and reports what it really did. The loop keeps the limits; a robot never moves on its own.
+A robot takes commands for its channels and reports what it really did. The controller (deploy.motion.controller) keeps
+the limits, the watchdog and the way home; a robot never moves on its own. `--robot NAME` or `--robot NAME:ADDRESS`,
+where the address is the wire's own, such as `furhat:192.168.1.20:9000` or `dynamixel:/dev/ttyUSB0`.
 """
 
 import importlib
 import pkgutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.calibration import Calibration
-from deploy.plan import AUPlan
+from deploy.calibration import FOLDER, Calibration
+from deploy.plan import Command
+
+
+class RobotLost(ConnectionError):  # noqa: N818 - an event that is handled, not a mistake
+    """The wire broke while the robot was in use; the controller opens it again with growing pauses."""
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the robot's own sensors say: time on the loop's clock, joint positions, and what was last commanded."""
+    """What the robot's own sensors say, on the controller's clock."""
 
     time_s: float
-    joints: NDArray[np.float64]
-    """[C] metres and radians."""
+    """When the sensors were read."""
     shares: NDArray[np.float64]
-    """[C] the same as shares of each channel's travel, -1…1."""
-    commanded: NDArray[np.float64]
-    """[C] shares last commanded."""
+    """[C] sensed positions as shares of each channel's travel."""
+    joints: NDArray[np.float64]
+    """[C] the same in the device's own unit."""
 
 
 class Robot(Protocol):
-    """One robot face."""
+    """One robot face. Called from one thread at a time."""
 
     calibration: Calibration
 
     def open(self) -> None:
-        """Connect; ValueError with a remedy when that fails."""
+        """Connect, move nothing; ValueError with a remedy when that fails. May be called again after RobotLost."""
         ...
 
-    def send(self, plan: AUPlan, now_s: float) -> AUPlan:
-        """Take a plan; returns what was really sent."""
+    def send(self, command: Command, now_s: float) -> Command:
+        """Take a command without waiting for the motion; returns what was really sent (throttled, rounded).
+
+        Raises RobotLost when the wire is broken.
+        """
         ...
 
     def feedback(self, now_s: float) -> Feedback | None:
-        """What the sensors say now; None where a robot has none."""
+        """What the sensors say now; None where a robot has none. Raises RobotLost."""
         ...
 
-    def neutral(self, now_s: float) -> None:
-        """Go to the neutral face."""
+    def release(self) -> None:
+        """Let go after the way home: torque off, the robot's own autopilot back on. Never raises for a lost wire."""
         ...
 
     def close(self) -> None:
-        """Release the robot; safe to call twice."""
+        """Give the wire back; safe to call twice, and without `open`."""
         ...
 
 
 def available() -> list[str]:
     """Names of the robots in this folder."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
-def load(name: str) -> Robot:
-    """A robot by its file's name, with its calibration; an unknown name lists what is there."""
-    if name not in available():
-        raise ValueError(f"unknown robot {name!r}; available: {', '.join(available())}")
-    return importlib.import_module(f"deploy.robots.{name}").make(Calibration.load(name))
+def load(name: str, calibration: Path | None = None) -> Robot:
+    """A robot by its file's name, with its calibration; an unknown name lists what is there.
+
+    `name` may carry an address behind a colon (`osc:127.0.0.1:39539`, `furhat://192.168.1.20` is taken too);
+    `calibration` replaces configs/robots/<name>.yaml.
+    """
+    kind, _, address = name.partition(":")
+    if kind not in available():
+        raise ValueError(f"unknown robot {kind!r}; available: {', '.join(available())}")
+    path = calibration or FOLDER / f"{kind}.yaml"
+    settings = Calibration.load(path.stem, path.parent)
+    if settings.robot != kind:
+        raise ValueError(f"{path}: is for robot {settings.robot!r}, not {kind!r}; give the calibration of this robot")
+    return importlib.import_module(f"deploy.robots.{kind}").make(settings, address.removeprefix("//"))

@@ -1,12 +1,11 @@
-"""No robot: accepts every plan and has no sensors."""
+"""No robot: accepts every command and has no sensors."""
 
 from deploy.calibration import Calibration
-from deploy.plan import AUPlan
-from deploy.robots import Feedback
+from deploy.plan import Command
 
 
 class NullRobot:
-    """Takes plans and does nothing."""
+    """Takes commands and does nothing."""
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
@@ -14,21 +13,22 @@ class NullRobot:
     def open(self) -> None:
         """Nothing to connect."""
 
-    def send(self, plan: AUPlan, now_s: float) -> AUPlan:
-        """Accept the plan."""
-        return plan
+    def send(self, command: Command, now_s: float) -> Command:
+        """Accept the command."""
+        return command
 
-    def feedback(self, now_s: float) -> Feedback | None:
+    def feedback(self, now_s: float) -> None:
         """No sensors."""
-        return None
 
-    def neutral(self, now_s: float) -> None:
-        """Nothing moves."""
+    def release(self) -> None:
+        """Nothing to let go."""
 
     def close(self) -> None:
         """Nothing to release."""
 
 
-def make(calibration: Calibration) -> NullRobot:
+def make(calibration: Calibration, address: str) -> NullRobot:
     """Entry point of `deploy.robots.load`."""
+    if address:
+        raise ValueError(f"robot null takes no address, got {address!r}")
     return NullRobot(calibration)

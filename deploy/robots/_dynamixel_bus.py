@@ -1,0 +1,119 @@
+"""Dynamixel servos of the X series on one serial bus, protocol 2.0: the control table's entries that we use.
+
+Each method is one or a few packets and returns when the bus is free again. A servo that does not answer, a failed
+packet or a vanished port raises BusError with a sentence.  Source: ROBOTIS e-Manual, X series control table.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from deploy.robots._extras import need
+
+DRIVE_MODE, OPERATING_MODE = (10, 1), (11, 1)
+LOWEST, HIGHEST = (52, 4), (48, 4)
+TORQUE = (64, 1)
+WATCHDOG = (98, 1)
+PROFILE_ACCELERATION, PROFILE_VELOCITY = (108, 4), (112, 4)
+GOAL, PRESENT = (116, 4), (132, 4)
+POSITION_MODES = (3, 4, 5)
+TIME_BASED = 0b100
+"""Bit of the drive mode that would make a profile's velocity a duration."""
+WRITE_TIMEOUT_S = 0.2
+ATTEMPTS = 3
+"""How often a servo is asked at start-up before it counts as silent."""
+READ_SLICE_S = 0.002
+"""The SDK asks the port again and again; waiting a little in it leaves the processor to others."""
+
+
+try:
+    import termios  # what pyserial lets through where a port is a terminal
+
+    _TERMINAL_ERRORS: tuple[type[Exception], ...] = (termios.error,)
+except ImportError:
+    _TERMINAL_ERRORS = ()
+
+
+class BusError(ConnectionError):
+    """The bus or a servo did not do what was asked."""
+
+
+class Bus:
+    """An open port and the servos on it."""
+
+    def __init__(self, port: str, baud: int, ids: list[int]) -> None:
+        sdk: Any = need("dynamixel", "dynamixel_sdk", "dynamixel-sdk")
+        serial: Any = need("dynamixel", "serial", "dynamixel-sdk")
+        self._failures = (serial.SerialException, OSError, *_TERMINAL_ERRORS)
+        self._ids, self._success = ids, sdk.COMM_SUCCESS
+        self._packets = sdk.PacketHandler(2.0)
+        self._port = sdk.PortHandler(port)
+        try:
+            if not self._port.setBaudRate(baud):
+                raise BusError(f"{baud} baud is none of the rates that the servos know")
+        except self._failures as error:
+            raise BusError(f"{port} does not open ({error})") from None
+        self._port.ser.timeout, self._port.ser.write_timeout = READ_SLICE_S, WRITE_TIMEOUT_S
+        self._reader = sdk.GroupSyncRead(self._port, self._packets, *PRESENT)
+        for servo in ids:
+            self._reader.addParam(servo)
+
+    @contextlib.contextmanager
+    def _on_the_wire(self) -> Iterator[None]:
+        """The port's own errors in our words."""
+        try:
+            yield
+        except self._failures as error:
+            raise BusError(f"the port is gone ({error})") from None
+
+    def ping(self, servo: int) -> None:
+        """Is it there, and well?"""
+        self._ask(servo, self._packets.ping)
+
+    def read(self, servo: int, entry: tuple[int, int]) -> int:
+        """One entry of one servo's table, signed."""
+        data = self._ask(servo, self._packets.readTxRx, *entry)
+        return int.from_bytes(bytes(data), "little", signed=True)
+
+    def _ask(self, servo: int, request: Callable[..., tuple[Any, int, int]], *arguments: int) -> Any:
+        """What one servo answers, asked again where the answer was lost or damaged."""
+        data, result, error = None, -1, 0
+        for _ in range(ATTEMPTS):
+            with self._on_the_wire():
+                data, result, error = request(self._port, servo, *arguments)
+            if result == self._success:
+                break
+        else:
+            raise BusError(f"servo {servo} does not answer ({self._packets.getTxRxResult(result)})")
+        if error:
+            raise BusError(f"servo {servo} reports an error ({self._packets.getRxPacketError(error)})")
+        return data
+
+    def write(self, entry: tuple[int, int], values: list[int]) -> None:
+        """The same entry of all servos in one packet, which nobody answers."""
+        address, size = entry
+        parameters = []
+        for servo, value in zip(self._ids, values, strict=True):
+            parameters += [servo, *value.to_bytes(size, "little", signed=True)]
+        with self._on_the_wire():
+            result = self._packets.syncWriteTxOnly(self._port, address, size, parameters, len(parameters))
+        if result != self._success:
+            raise BusError(self._packets.getTxRxResult(result))
+
+    def positions(self, attempts: int = 1) -> list[int]:
+        """Where all servos are, in ticks, from one request."""
+        result = -1
+        for _ in range(attempts):
+            with self._on_the_wire():
+                result = self._reader.txRxPacket()
+            if result == self._success:
+                break
+        if result != self._success:
+            raise BusError(f"not every servo answers ({self._packets.getTxRxResult(result)})")
+        ticks = [self._reader.getData(servo, *PRESENT) for servo in self._ids]
+        return [t - 2**32 if t >= 2**31 else t for t in ticks]
+
+    def close(self) -> None:
+        """Give the port back."""
+        with contextlib.suppress(*self._failures):
+            self._port.closePort()
