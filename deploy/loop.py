@@ -1,11 +1,12 @@
-"""The loop: thirty times a second, what was seen and heard becomes where the motors go.
+"""The loop: thirty times a second, what was seen and heard becomes the listener's face for the next quarter second.
 
-    source → face → features → student → motion → robot
+    source → face → features → student → plan ─▶ link ─▶ controller (deploy.motion) → robot
 
 A tick that comes too late is skipped and counted, never queued. An output that is not finite or outside [0, 1] is
-refused whole, and the last safe pose held. Time comes from the clock handed in.
+refused whole: no plan is sent, and the controller rides on with the last one. Time comes from the clock handed in.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,55 +14,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.engines import Engine
-from deploy.motion.latency import DelayEstimator, at_look_ahead
-from deploy.motion.limits import Limiter
-from deploy.motion.smooth import OneEuro
+from deploy.faces.watcher import Watched, Watcher
+from deploy.link import Link
 from deploy.plan import AUPlan, is_safe
-from deploy.robots import Robot
 from deploy.sources import Packet, Source
 from deploy.timing import StageTimes
 from dyad.action_units import SEED17, positions
-from dyad.clock import FRAME_S, Clock
+from dyad.clock import FPS, FRAME_S, Clock
+from student.face import Box
 from student.frontend import Frontend
+
+KEEP_FRAMES = 60 * FPS
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One frame, as it went through the loop."""
+
+    frame: int
+    captured_at_s: float
+    delivered_at_s: float
+    """When its plan was handed over, on the loop's clock."""
+    plan: AUPlan | None
+    """What was handed over; the last safe plan where this frame's answer was refused, None before the first."""
+    box: Box | None
+    flags: tuple[str, ...]
 
 
 @dataclass
 class Trace:
-    """What happened, tick by tick; everything the report and the video need."""
+    """What happened: the newest ticks, and counts over the whole run."""
 
-    frames: list[int] = field(default_factory=list)
-    prob: list[NDArray[np.float32]] = field(default_factory=list)
-    sent: list[NDArray[np.float32]] = field(default_factory=list)
-    moved_at_s: list[float] = field(default_factory=list)
-    """When each row of `sent` was decided, on the loop's clock."""
-    joints: list[NDArray[np.float64]] = field(default_factory=list)
-    boxes: list[tuple[float, float, float, float] | None] = field(default_factory=list)
-    look_ahead_s: list[float] = field(default_factory=list)
-    capture_to_send_s: list[float] = field(default_factory=list)
+    ticks: deque[Tick] = field(default_factory=lambda: deque(maxlen=KEEP_FRAMES))
+    played: int = 0
+    """Ticks since the start."""
+    faces: int = 0
+    """Ticks with a face."""
     missed_ticks: int = 0
     """Frames skipped because their time had passed."""
     late_ticks: int = 0
     """Ticks that ended after the next one was due."""
     refused_frames: int = 0
+    """Answers of the engine that were not finite or out of range."""
 
 
 class Loop:
-    """One run over a source."""
+    """One run over a source; keeps the newest `keep_frames` ticks."""
 
-    def __init__(self, engine: Engine, robot: Robot, clock: Clock) -> None:
-        self.engine, self.robot, self.clock = engine, robot, clock
-        spec, limits = engine.manifest.spec, robot.calibration
-        self.front = Frontend(spec)
-        self.horizons = np.array(spec.horizons, float)
-        self.delay = DelayEstimator(limits.dead_time_s + 2 * limits.time_constant_s, float(self.horizons[-1]) * FRAME_S)
-        self.smooth = OneEuro()
-        self.limiter = Limiter(len(spec.au_names), limits.velocity_per_s, limits.acceleration_per_s2)
-        self.times, self.trace = StageTimes(), Trace()
+    def __init__(
+        self,
+        engine: Engine,
+        link: Link,
+        clock: Clock,
+        *,
+        watcher: Watcher | None = None,
+        times: StageTimes | None = None,
+        keep_frames: int = KEEP_FRAMES,
+    ) -> None:
+        self.engine, self.link, self.clock = engine, link, clock
+        self.watcher = watcher or Watcher()
+        self.times, self.trace = times or StageTimes(), Trace(deque(maxlen=keep_frames))
+        self._spec = engine.manifest.spec
+        self._front = Frontend(self._spec)
+        self._ahead_s = (np.array(self._spec.horizons, float) - 0.5) * FRAME_S  # from frame t's end to t + h's middle
         self._state = engine.init_state()
-        self._goal = np.zeros(len(spec.au_names), np.float32)
-        self._src, self._dst = positions(spec.au_names, SEED17.units)  # robots are told the seventeen, by name
+        self._src, self._dst = positions(self._spec.au_names, SEED17.units)  # robots are told the seventeen, by name
+        self._plan: AUPlan | None = None
         self._seq = 0
-        self._moved_at_s: float | None = None
 
     def run(self, source: Source) -> Trace:
         """Follow the source to its end."""
@@ -85,21 +104,22 @@ class Loop:
             self.trace.late_ticks += self.clock.now_s() > source.due_s(frame)
 
     def tick(self, packet: Packet) -> None:
-        """One frame from senses to motors."""
+        """One frame from senses to plan."""
         with self.times.stage("face"):
-            box, found = self.front.look(packet.picture)
+            seen = self.watcher.step(packet.picture, packet.audio)
         with self.times.stage("features"):
-            seen = self.front.pack(packet.picture, box, packet.audio)
+            inputs = self._front.pack(packet.picture, seen.box, packet.audio)
         with self.times.stage("student"):
-            prob = self._think({"frame_u8": seen.frame, "audio": seen.audio, "present": seen.present})
-        with self.times.stage("motion"):
-            au, ahead_s = self._move(prob, packet)
-        with self.times.stage("send"):
-            self._send(au, packet, ahead_s, found)
-        self.trace.frames.append(packet.frame)
-        self.trace.boxes.append(box)
-        self.trace.prob.append(at_look_ahead(prob, self.horizons, ahead_s) if prob is not None else self._goal)
-        self.trace.look_ahead_s.append(ahead_s)
+            prob = self._think({"frame_u8": inputs.frame, "audio": inputs.audio, "present": inputs.present})
+        if prob is not None:
+            self._plan = self._planned(prob, packet, seen)
+        self.link.deliver(None if prob is None else self._plan)
+        flags = (*packet.flags, *seen.flags)
+        self.trace.ticks.append(
+            Tick(packet.frame, packet.captured_at_s, self.clock.now_s(), self._plan, seen.box, flags)
+        )
+        self.trace.played += 1
+        self.trace.faces += seen.found
 
     def _think(self, inputs: dict[str, Any]) -> NDArray[np.float32] | None:
         """Probabilities [H, A] of the plan; None when the engine's answer is refused."""
@@ -113,36 +133,16 @@ class Loop:
         self._state = state
         return prob
 
-    def _move(self, prob: NDArray[np.float32] | None, packet: Packet) -> tuple[NDArray[np.float32], float]:
-        """Intensities [A] to command now, and the look-ahead they are for."""
-        waited_s = self.clock.now_s() - packet.captured_at_s
-        ahead_s = self.delay.update(max(waited_s, 0.0), FRAME_S)
-        if prob is not None:
-            wanted = self.robot.calibration.intensity(at_look_ahead(prob, self.horizons, ahead_s))
-            self._goal = self.smooth.step(wanted, FRAME_S)
-        now_s = self.clock.now_s()  # after a late tick the next comes soon: limits hold in seconds, not in ticks
-        dt_s = FRAME_S if self._moved_at_s is None else min(max(now_s - self._moved_at_s, 1e-4), FRAME_S)
-        self._moved_at_s = now_s
-        return self.limiter.step(self._goal, dt_s), ahead_s
-
-    def _send(self, au: NDArray[np.float32], packet: Packet, ahead_s: float, found: bool) -> None:
-        now_s = self.clock.now_s()
-        told = np.zeros(len(SEED17.units), np.float32)
-        told[self._dst] = au[self._src]
-        plan = AUPlan(
+    def _planned(self, prob: NDArray[np.float32], packet: Packet, seen: Watched) -> AUPlan:
+        """The plan [H, 17]; row h is the pose for the middle of frame t + h, as the student was taught."""
+        told = np.zeros((len(prob), len(SEED17.units)), np.float32)
+        told[:, self._dst] = prob[:, self._src]
+        self._seq += 1
+        return AUPlan(
             seq=self._seq,
             captured_at_s=packet.captured_at_s,
-            target_times_s=np.array([packet.captured_at_s + ahead_s]),
-            au=told[None],
-            confidence=np.full((1, len(told)), float(found), np.float32),
-            flags=() if found else ("no_face",),
+            target_times_s=packet.captured_at_s + self._ahead_s,
+            au=told,
+            confidence=np.full(told.shape, float(seen.found), np.float32),
+            flags=(*packet.flags, *seen.flags),
         )
-        self._seq += 1
-        sent = self.robot.send(plan, now_s)
-        self.trace.sent.append(sent.au[0])
-        self.trace.moved_at_s.append(self._moved_at_s or now_s)
-        self.trace.capture_to_send_s.append(now_s - packet.captured_at_s)
-        feedback = self.robot.feedback(now_s)
-        if feedback is not None:
-            self.trace.joints.append(feedback.joints)
-            self.delay.watch(feedback.commanded, feedback.shares)

@@ -1,41 +1,73 @@
 """What a run amounts to: figures for the JSON report and the table on the terminal."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
+from deploy.calibration import Calibration
 from deploy.loop import Loop
-from dyad.action_units import SEED17
+from deploy.motion.controller import Status
+from deploy.recording import Recorder, fastest
+from deploy.sources import Source
 from dyad.provenance import run_card
 
 
-def summarise(loop: Loop, source: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The report of a finished run; times in milliseconds, shares in [0, 1]."""
-    trace, limits = loop.trace, loop.robot.calibration
-    sent = np.array(trace.sent) if trace.sent else np.zeros((1, len(SEED17.units)))
-    passed_s = np.diff(trace.moved_at_s)[:, None]
-    speed = np.abs(np.diff(sent, axis=0)) / passed_s if len(sent) > 1 else np.zeros((1, 1))
-    to_send_s = float(np.median(trace.capture_to_send_s)) if trace.capture_to_send_s else 0.0
+def summarise(
+    loop: Loop,
+    source: Source,
+    status: Status | None,
+    recorder: Recorder,
+    calibration: Calibration | None,
+    *,
+    ended: str,
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """The report of a run; times in milliseconds, shares in [0, 1]. What is not known is None."""
+    trace = loop.trace
+    to_link_s = [tick.delivered_at_s - tick.captured_at_s for tick in trace.ticks]
     return {
-        "ticks": len(trace.frames),
+        "ended": ended,
+        "ticks": trace.played,
         "missed_ticks": trace.missed_ticks,
         "late_ticks": trace.late_ticks,
         "refused_frames": trace.refused_frames,
-        "face_share": round(float(np.mean([b is not None for b in trace.boxes])) if trace.boxes else 0.0, 4),
+        "face_share": round(trace.faces / max(trace.played, 1), 4),
         "stages": loop.times.summary(),
-        "glass_to_motor_ms": round(1000 * (to_send_s + loop.delay.motor_lag_s), 1),
-        "capture_to_send_ms": round(1000 * to_send_s, 1),
-        "motor_lag_ms": round(1000 * loop.delay.motor_lag_s, 1),
-        "compensated_ms": round(1000 * loop.delay.look_ahead_s, 1),
-        "au_min": round(float(sent.min()), 4),
-        "au_max": round(float(sent.max()), 4),
-        "fastest_au_per_s": round(float(speed.max()), 3),
-        "velocity_limit_per_s": limits.velocity_per_s,
+        "capture_to_plan_ms": round(1000 * float(np.median(to_link_s)), 1) if to_link_s else None,
+        **_motion(status, recorder, calibration),
         "engine": loop.engine.name,
-        "robot": limits.robot,
-        "source": source,
+        "robot": calibration.robot if calibration else config.get("robot"),
+        "source": source.name,
+        "source_counts": dataclasses.asdict(source.counts),
         "run": run_card(command="deploy.run", config=config),
     }
+
+
+def _motion(status: Status | None, recorder: Recorder, calibration: Calibration | None) -> dict[str, Any]:
+    """What the controller did."""
+    figures: dict[str, Any] = {}
+    if status is not None:
+        figures |= {
+            "glass_to_motor_ms": round(1000 * status.glass_to_motor_s, 1),
+            "compensated_ms": round(1000 * status.compensated_s, 1),
+            "look_ahead_ms": round(1000 * status.look_ahead_s, 1),
+            "smoothing_and_limits_ms": round(1000 * status.own_lag_s, 1),
+            "motor_lag_ms": round(1000 * status.motor_lag_s, 1),
+            "motor_lag_measured": status.measured,
+            "controller": status.as_dict(),
+        }
+    when, sent = recorder.sent()
+    if calibration is not None and len(when):
+        speed, share = fastest(when, sent, calibration.limits[0])
+        figures |= {
+            "commands": len(when),
+            "fastest_share_per_s": round(speed, 3),
+            "fastest_of_limit": round(share, 4),
+            "share_min": round(float(sent.min(initial=0.0)), 4),
+            "share_max": round(float(sent.max(initial=0.0)), 4),
+        }
+    return figures
 
 
 def print_table(report: dict[str, Any]) -> None:
@@ -47,12 +79,17 @@ def print_table(report: dict[str, Any]) -> None:
         f"\n{report['ticks']} ticks at 30 Hz, {report['missed_ticks']} missed, {report['late_ticks']} late, "
         f"{report['refused_frames']} refused; face in {100 * report['face_share']:.0f} % of them"
     )
-    print(
-        f"glass to motor {report['glass_to_motor_ms']:.0f} ms "
-        f"(capture to send {report['capture_to_send_ms']:.1f}, motors {report['motor_lag_ms']:.0f} measured on the "
-        f"joints), compensated by looking {report['compensated_ms']:.0f} ms ahead"
-    )
-    print(
-        f"fastest movement {report['fastest_au_per_s']:.2f}/s within {report['velocity_limit_per_s']:.1f}/s; "
-        f"engine {report['engine']}; robot {report['robot']}"
-    )
+    if "glass_to_motor_ms" in report:
+        how = "measured on the joints" if report["motor_lag_measured"] else "as the calibration says"
+        print(
+            f"glass to motor {report['glass_to_motor_ms']:.0f} ms (capture to plan "
+            f"{report['capture_to_plan_ms']:.1f}, smoothing and limits {report['smoothing_and_limits_ms']:.0f}, motors "
+            f"{report['motor_lag_ms']:.0f} {how}), compensated by looking {report['compensated_ms']:.0f} ms ahead of the capture"
+        )
+    if "fastest_of_limit" in report:
+        print(
+            f"fastest movement {report['fastest_share_per_s']:.2f} of a travel per second, "
+            f"{100 * report['fastest_of_limit']:.0f} % of its limit; engine {report['engine']}; robot {report['robot']}"
+        )
+    else:
+        print(f"engine {report['engine']}; robot {report['robot']}")

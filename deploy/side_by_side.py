@@ -1,4 +1,4 @@
-"""The run as a video: the speaker, the robot's head from its joint sensors, and the 17 units it was sent.
+"""The run as a video: the speaker, the robot's head from its joint sensors, and the 17 units it was asked to show.
 
 Made after the loop, from its trace, so that drawing never costs a tick. Pictures are 1280 x 480.
 """
@@ -10,36 +10,60 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.calibration import Calibration
 from deploy.head.painter import HeadPainter
-from deploy.loop import Trace
+from deploy.loop import Tick
+from deploy.recording import Recorder
 from dyad import media
-from dyad.clock import FPS
+from dyad.action_units import SEED17
+from dyad.clock import FPS, FRAME_S
 from dyad.provenance import atomic_path
 
 HEIGHT, CURVES_PX, SPAN_FRAMES = 480, 320, 6 * FPS
 PAPER, GRID, TEXT = (24, 28, 38), (48, 54, 70), (205, 212, 226)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+Shown = tuple[NDArray[np.float32], Sequence[str]]
+"""Intensities [T, A] and the units' names."""
 
 
-def write(path: Path, source: Path, sound: NDArray[np.float32], trace: Trace, au_names: Sequence[str]) -> None:
-    """Write the video with the speaker's sound, all or nothing."""
-    if not trace.frames:
+def write(
+    path: Path, source: Path, sound: NDArray[np.float32], ticks: Sequence[Tick], recorder: Recorder, au: Shown
+) -> None:
+    """Write the video with the speaker's sound, all or nothing; the head as it was in the middle of each frame."""
+    if not ticks:
         raise ValueError(f"{path}: nothing was played, so there is nothing to show")
-    stop = (trace.frames[-1] + 1) * 16000 // FPS
+    stop = (ticks[-1].frame + 1) * 16000 // FPS
     with atomic_path(path) as part:
-        media.write_video(part, _pictures(source, trace, au_names), audio=sound[:stop], crf=22)
+        media.write_video(part, _pictures(source, ticks, recorder, au), audio=sound[:stop], crf=22)
 
 
-def _pictures(source: Path, trace: Trace, au_names: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
-    painter, curves = HeadPainter(HEIGHT), _Curves(np.array(trace.sent), au_names)
-    shown = dict(zip(trace.frames, range(len(trace.frames)), strict=True))
+def _pictures(source: Path, ticks: Sequence[Tick], recorder: Recorder, au: Shown) -> Iterator[NDArray[np.uint8]]:
+    painter, curves = HeadPainter(HEIGHT), _Curves(*au)
+    middles_s = np.array([tick.captured_at_s for tick in ticks]) - 0.5 * FRAME_S
+    joints = recorder.joints_at(middles_s)
+    place = {tick.frame: i for i, tick in enumerate(ticks)}
     i = 0
     for t, picture in media.iter_grid_frames(source):
-        if t > trace.frames[-1]:
+        if t > ticks[-1].frame:
             return
-        i = shown.get(t, i)
-        head = painter.draw(trace.joints[i]) if trace.joints else np.zeros((HEIGHT, HEIGHT, 3), np.uint8)
-        yield np.ascontiguousarray(np.hstack([_speaker(picture, trace.boxes[i]), head, curves.draw(i)]))
+        i = place.get(t, i)
+        head = np.zeros((HEIGHT, HEIGHT, 3), np.uint8) if joints is None else painter.draw(joints[i])
+        yield np.ascontiguousarray(np.hstack([_speaker(picture, ticks[i].box), head, curves.draw(i)]))
+
+
+def asked_for(ticks: Sequence[Tick], calibration: Calibration, ahead_s: float) -> NDArray[np.float32]:
+    """[T, 17] intensities that each frame's moment was asked to show, by the plan made `ahead_s` before it."""
+    when = np.array([tick.captured_at_s for tick in ticks])
+    asked = calibration.intensity(np.array([_row(tick, ahead_s) for tick in ticks]))
+    return np.stack([np.interp(when, when + ahead_s, column) for column in asked.T], axis=1).astype(np.float32)
+
+
+def _row(tick: Tick, ahead_s: float) -> NDArray[np.float32]:
+    """Probabilities [17] that a tick's plan holds for `ahead_s` after its capture."""
+    if tick.plan is None:
+        return np.zeros(len(SEED17.units), np.float32)
+    target_s = tick.plan.captured_at_s + ahead_s
+    return np.array([np.interp(target_s, tick.plan.target_times_s, column) for column in tick.plan.au.T], np.float32)
 
 
 def _speaker(picture: NDArray[np.uint8], box: tuple[float, float, float, float] | None) -> NDArray[np.uint8]:
@@ -58,7 +82,7 @@ def _speaker(picture: NDArray[np.uint8], box: tuple[float, float, float, float] 
 
 
 class _Curves:
-    """Scrolling curves of what was sent; the right edge is now."""
+    """Scrolling curves of what was asked for; the right edge is now."""
 
     def __init__(self, sent: NDArray[np.float32], au_names: Sequence[str]) -> None:
         self._sent, self._names = sent, au_names

@@ -25,8 +25,11 @@ COMMANDS = (
     "teacher.label",
     "distill.train",
     "distill.evaluate",
+    "distill.baselines.predict",
     "deploy.build_engine",
     "deploy.predict",
+    "deploy.calibrate",
+    "deploy.controller",
     "deploy.run",
 )
 TYPES = {

@@ -1,17 +1,22 @@
 """The loop on a fake clock: causal, on time, counting what it skips and refusing what is unsafe."""
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deploy import robots
+from deploy.link import LocalLink
 from deploy.loop import Loop
 from deploy.manifest import Manifest
-from deploy.motion.latency import SLEW_PER_S
+from deploy.motion.states import Status
+from deploy.recording import Recorder, fastest
 from deploy.report import summarise
-from deploy.sources import Packet
+from deploy.robots import Robot
+from deploy.sources import Counts, Packet
 from deploy.sources.file import FileSource
 from dyad import clock, media
 from student.frontend import audio_window
@@ -47,7 +52,11 @@ class ScriptedEngine:
 class ScriptedSource:
     """Frames from nowhere, on the clock's time; `slow` maps a frame to seconds that the tick loses."""
 
-    name = "scripted"
+    name, greeting, note, recording, counts = "scripted", "", "", None, Counts()
+    sound = np.zeros(0, np.float32)
+
+    def wait_until_ready(self) -> None:
+        pass
 
     def __init__(self, frames: int, ticking: clock.FakeClock, slow: dict[int, float] | None = None) -> None:
         self.frames, self.clock, self.slow, self.start_s = frames, ticking, slow or {}, 0.0
@@ -73,67 +82,110 @@ def quiet(_call: int) -> np.ndarray:
     return np.full(SHAPE, -4.0, np.float32)
 
 
-def run(answer: Answer, frames: int = 30, slow: dict[int, float] | None = None, robot: str = "sim") -> Loop:
-    ticking, body = clock.FakeClock(), robots.load(robot)
-    body.open()
-    loop = Loop(ScriptedEngine(answer), body, ticking)
-    loop.run(ScriptedSource(frames, ticking, slow))
-    return loop
+@dataclass
+class Run:
+    """A run that has ended."""
+
+    loop: Loop
+    source: ScriptedSource
+    recorder: Recorder
+    robot: Robot
+    status: Status
+
+    @property
+    def frames(self) -> list[int]:
+        return [tick.frame for tick in self.loop.trace.ticks]
+
+
+def run(answer: Answer, frames: int = 30, slow: dict[int, float] | None = None, robot: str = "sim") -> Run:
+    ticking, body, recorder = clock.FakeClock(), robots.load(robot), Recorder(10_000)
+    link = LocalLink(body, ticking, watch=recorder.add)
+    loop, source = Loop(ScriptedEngine(answer), link, ticking), ScriptedSource(frames, ticking, slow)
+    link.open(ticking.now_s())
+    loop.run(source)
+    status = link.status()
+    link.close(home=False)
+    return Run(loop, source, recorder, body, status)
 
 
 def test_every_frame_of_an_easy_stream_becomes_one_tick() -> None:
-    trace = run(quiet).trace
-    assert trace.frames == list(range(30))
-    assert trace.missed_ticks == 0
+    done = run(quiet)
+    assert done.frames == list(range(30))
+    assert done.loop.trace.missed_ticks == 0
 
 
 def test_a_tick_that_takes_too_long_skips_frames_and_counts_them() -> None:
-    trace = run(quiet, slow={10: 0.21}).trace
-    assert trace.missed_ticks == 5
-    assert [f for f in range(30) if f not in trace.frames] == [11, 12, 13, 14, 15]
+    done = run(quiet, slow={10: 0.21})
+    assert done.loop.trace.missed_ticks == 5
+    assert [f for f in range(30) if f not in done.frames] == [11, 12, 13, 14, 15]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_an_answer_that_is_no_number_is_refused_whole_and_the_last_pose_held(bad: float) -> None:
+def test_an_answer_that_is_no_number_is_refused_whole_and_the_plan_before_it_is_ridden_out(bad: float) -> None:
     def answer(call: int) -> np.ndarray:
         out = np.full(SHAPE, 1.0, np.float32)
-        if call >= 20:
+        if 20 <= call < 30:
             out[0, 3, 0] = bad
         return out
 
-    trace = run(answer).trace
-    sent = np.array(trace.sent)
-    assert trace.refused_frames == 10
+    done = run(answer, frames=40)
+    when, sent = done.recorder.sent()
+    assert done.loop.trace.refused_frames == 10
     assert np.isfinite(sent).all()
-    np.testing.assert_allclose(sent[-1], sent[-3], atol=1e-3)
+    during = (when > 20 * clock.FRAME_S) & (when < 38 * clock.FRAME_S)
+    assert np.abs(np.diff(sent[during], axis=0)).max() < 0.01, "a third of a second without an answer moves nothing"
+    assert np.abs(sent[during]).max() > 0.5
+
+
+def test_an_engine_that_fails_for_good_brings_the_face_home() -> None:
+    done = run(lambda call: np.full(SHAPE, 3.0 if call < 30 else np.nan, np.float32), frames=90)
+    when, sent = done.recorder.sent()
+    assert np.abs(sent[np.searchsorted(when, 30 * clock.FRAME_S)]).max() > 0.5
+    home = when[np.abs(sent).max(axis=1) > 1e-3].max()
+    assert home < 31 * clock.FRAME_S + 1.5
 
 
 def test_what_is_sent_stays_within_range_and_speed_for_a_jumping_engine() -> None:
     rng = np.random.default_rng(0)
-    loop = run(lambda _: (20 * rng.standard_normal(SHAPE)).astype(np.float32), frames=90)
-    sent, limits = np.array(loop.trace.sent), loop.robot.calibration
-    assert sent.min() >= 0
-    assert sent.max() <= 1
-    assert np.abs(np.diff(sent, axis=0)).max() <= limits.velocity_per_s / clock.FPS + 1e-6
+    done = run(lambda _: (20 * rng.standard_normal(SHAPE)).astype(np.float32), frames=90)
+    when, sent = done.recorder.sent()
+    assert np.abs(sent).max() <= 1
+    assert fastest(when, sent, done.robot.calibration.limits[0])[1] <= 1 + 1e-6
+    assert np.abs(np.diff(sent, axis=0)).max() > 0.02, "it moved at all"
 
 
-def test_the_measured_motor_lag_is_compensated_by_the_look_ahead() -> None:
+def test_what_the_motors_lose_is_looked_ahead_over() -> None:
     def waving(call: int) -> np.ndarray:
-        return np.full(SHAPE, 3.0 * np.sin(2 * np.pi * call / 40), np.float32)
+        phases = (call + np.array(SPEC.horizons)) / 40
+        out = np.full(SHAPE, -4.0, np.float32)
+        out[..., 0] = 3.0 * np.sin(2 * np.pi * phases)[:, None]
+        return out
 
-    loop = run(waving, frames=300)
-    lag_s = loop.delay.motor_lag_s
-    assert loop.robot.calibration.dead_time_s < lag_s < 0.25
-    wanted_s = min(lag_s + 0.5 * clock.FRAME_S, 8 * clock.FRAME_S)
-    assert loop.delay.look_ahead_s == pytest.approx(wanted_s, abs=clock.FRAME_S)
-    assert np.abs(np.diff(loop.trace.look_ahead_s)).max() <= SLEW_PER_S / clock.FPS + 1e-9
+    status = run(waving, frames=300).status
+    assert status.measured
+    assert status.motor_lag_s > 0.04
+    assert status.compensated_s == pytest.approx(status.glass_to_motor_s, abs=0.5 * clock.FRAME_S)
 
 
 def test_the_report_holds_every_promised_figure() -> None:
-    report = summarise(run(quiet, robot="null"), "clip", {})
-    wanted = {"ticks", "missed_ticks", "face_share", "stages", "glass_to_motor_ms", "compensated_ms", "engine"}
+    done = run(quiet)
+    report = summarise(
+        done.loop, done.source, done.status, done.recorder, done.robot.calibration, ended="the source ended", config={}
+    )
+    wanted = {"ticks", "missed_ticks", "face_share", "stages", "glass_to_motor_ms", "compensated_ms", "engine", "ended"}
     assert wanted <= set(report)
     assert {"p50_ms", "p95_ms", "p99_ms"} == set(report["stages"]["total"])
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_a_long_run_keeps_its_counts_and_forgets_its_old_ticks() -> None:
+    ticking, body = clock.FakeClock(), robots.load("null")
+    link = LocalLink(body, ticking)
+    loop = Loop(ScriptedEngine(quiet), link, ticking, keep_frames=10)
+    link.open(0.0)
+    loop.run(ScriptedSource(50, ticking))
+    assert loop.trace.played == 50
+    assert [tick.frame for tick in loop.trace.ticks] == list(range(40, 50))
 
 
 def test_a_file_is_heard_up_to_the_end_of_the_frame_and_not_further(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ import tiny_engine
 from conftest import REPOSITORY
 from numpy.typing import NDArray
 
-from deploy import run
+from deploy import engines, robots, run
+from deploy.link import LocalLink
 from deploy.loop import Loop
+from deploy.recording import Recorder
+from deploy.robots import Robot
 from deploy.robots.sim import SimRobot
 from deploy.sources.file import FileSource
 from dyad import media
 from dyad.action_units import REACT15, SEED17
-from dyad.clock import FPS, FRAME_S, FakeClock
+from dyad.clock import FPS, FakeClock
 from student.spec import StudentSpec
 
 FRAMES = 45
@@ -64,7 +69,9 @@ def test_one_command_plays_reports_and_films_without_torch(engine: Path, clip: P
     assert set(report["stages"]["total"]) == {"p50_ms", "p95_ms", "p99_ms"}
     for key in ("glass_to_motor_ms", "compensated_ms", "engine", "late_ticks", "refused_frames", "face_share"):
         assert key in report
-    assert 0 <= report["au_min"] <= report["au_max"] <= 1
+    assert report["ended"] == "the source ended"
+    assert -1 <= report["share_min"] <= report["share_max"] <= 1
+    assert report["fastest_of_limit"] <= 1 + 1e-6
     info = media.probe(save)
     assert (info.width, info.height, info.has_audio) == (1280, 480, True)
     assert info.video_duration_s == pytest.approx(FRAMES / FPS, abs=0.1)
@@ -73,7 +80,7 @@ def test_one_command_plays_reports_and_films_without_torch(engine: Path, clip: P
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"--robot": "robocop"}, "available: null, sim"),
+        ({"--robot": "robocop"}, "unknown robot 'robocop'; available: "),
         ({"--source": "nowhere.mp4"}, "nowhere.mp4: no such file"),
         ({"--engine": "nowhere"}, "nowhere: no engine there"),
         ({"--seconds": "-1"}, "seconds must be positive"),
@@ -91,39 +98,76 @@ def test_a_mistake_is_one_sentence_status_two_and_leaves_the_robot_untouched(
     assert "ticks" not in done.stdout
 
 
-@pytest.fixture
-def homecomings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """Times at which the simulated head was told to go neutral."""
-    told: list[float] = []
-    original = SimRobot.neutral
-
-    def neutral(robot: SimRobot, now_s: float) -> None:
-        told.append(now_s)
-        original(robot, now_s)
-
-    monkeypatch.setattr(SimRobot, "neutral", neutral)
-    before = signal.getsignal(signal.SIGTERM)
-    yield told
-    assert signal.getsignal(signal.SIGTERM) is before, "the process has its own handler back"
-
-
-@pytest.mark.parametrize("fault", ["engine", "SIGTERM"])
-def test_whatever_ends_the_run_the_face_goes_home_first(
-    engine: Path, clip: Path, homecomings: list[float], monkeypatch: pytest.MonkeyPatch, fault: str
+@pytest.mark.parametrize("fault", ["engine", "SIGTERM", "SIGINT"])
+def test_whatever_ends_the_run_the_face_goes_home_first_and_the_report_is_written(
+    engine: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    original = Loop.tick
+    original, let_go = Loop.tick, []
+    monkeypatch.setattr(SimRobot, "release", lambda robot: let_go.append(robot.feedback(time.monotonic())))
 
     def tick(loop: Loop, packet: Any) -> None:
         original(loop, packet)
-        if packet.frame >= 3 and fault == "engine":
+        if packet.frame == 10 and fault == "engine":
             raise RuntimeError("the engine broke")
-        if packet.frame >= 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if packet.frame == 10:
+            os.kill(os.getpid(), getattr(signal, fault))
 
     monkeypatch.setattr(Loop, "tick", tick)
-    with pytest.raises(RuntimeError if fault == "engine" else KeyboardInterrupt):
-        run.main(["--robot", "--no-video", "--engine", str(engine), "--source", str(clip)])
-    assert len(homecomings) == 1
+    before = signal.getsignal(signal.SIGTERM)
+    where, save, box = tmp_path / "run.json", tmp_path / "run.mp4", tmp_path / "box"
+    line = ["--robot", "--engine", str(engine), "--source", str(clip), "--report", str(where), "--save", str(save)]
+    line += ["--black-box", str(box)]
+    if fault == "engine":
+        with pytest.raises(RuntimeError, match="the engine broke"):
+            run.main(line)
+    else:
+        assert run.main(line) == 128 + getattr(signal, fault)
+    assert len(let_go) == 1
+    assert np.abs(let_go[0].shares).max() < 0.02, "let go at home"
+    report = json.loads(where.read_text(encoding="utf8"))
+    assert (fault if fault != "engine" else "RuntimeError: the engine broke") == report["ended"]
+    assert report["ticks"] >= 5
+    assert media.probe(save).has_video
+    assert bool(list(box.glob("*.jsonl"))) == (fault == "engine"), "an ordered end is no fault"
+    assert signal.getsignal(signal.SIGTERM) is before, "the process has its own handler back"
+
+
+def test_a_run_shows_its_health_and_metrics_and_can_be_stopped_from_outside(
+    engine: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, seen = Loop.tick, {}
+
+    def ask(path: str, method: str = "GET") -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(address + path, method=method), timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def tick(loop: Loop, packet: Any) -> None:
+        nonlocal address
+        original(loop, packet)
+        if packet.frame == 20:
+            address = capsys.readouterr().out.split("stop: ")[1].split("/healthz")[0]
+            seen["health"], seen["metrics"] = ask("/healthz"), ask("/metrics")
+            seen["stop"] = ask("/estop", "POST")
+        if packet.frame == FRAMES - 1:
+            seen["after"] = ask("/healthz")
+
+    address = ""
+    monkeypatch.setattr(Loop, "tick", tick)
+    line = ["--robot", "--no-video", "--engine", str(engine), "--source", str(clip), "--http", "127.0.0.1:0"]
+    where = tmp_path / "run.json"
+    assert run.main([*line, "--black-box", str(tmp_path), "--report", str(where)]) == 0
+    assert seen["health"][0] == 200
+    assert json.loads(seen["health"][1])["state"] in ("waiting", "following")
+    assert 'rapport_ticks_total{what="played"} 21' in seen["metrics"][1]
+    assert 'rapport_stage_seconds{stage="student",quantile="0.99"}' in seen["metrics"][1]
+    assert seen["stop"][0] == 200
+    assert seen["after"][0] == 503, "a stopped robot is not well"
+    assert "estop" in json.loads(where.read_text(encoding="utf8"))["controller"]["stop_reason"]
+    assert list(tmp_path.glob("*.jsonl")), "the minute before the stop is kept"
 
 
 def test_robot_without_a_name_means_the_simulated_head() -> None:
@@ -132,61 +176,56 @@ def test_robot_without_a_name_means_the_simulated_head() -> None:
     assert run.with_bare_robot(["--robot", "null"]) == ["--robot", "null"]
 
 
-def followed(clip: Path, engine: tiny_engine.FakeEngine, robot: Any) -> Loop:
+def followed(clip: Path, engine: Any, robot: Robot, frames: int | None = None) -> tuple[Loop, Recorder]:
     """A whole clip on a clock of our own."""
-    source = FileSource(clip, engine.manifest.spec)
-    robot.open()
-    loop = Loop(engine, robot, FakeClock())
+    source, ticking, recorder = FileSource(clip, engine.manifest.spec, max_frames=frames), FakeClock(), Recorder(10_000)
+    link = LocalLink(robot, ticking, watch=recorder.add)
+    link.open(0.0)
+    loop = Loop(engine, link, ticking)
     loop.run(source)
     source.close()
-    return loop
+    link.close(home=False)
+    return loop, recorder
 
 
 def test_an_engine_of_another_unit_set_reaches_the_robot_by_name(clip: Path) -> None:
-    from deploy import robots
-
     spec = StudentSpec(au_names=REACT15.units)
     wanted = np.where(np.array(REACT15.units) == "AU12", 0.99, 1e-4)
 
     def smile(_: int, __: dict[str, Any]) -> NDArray[np.float32]:
         return tiny_engine.logits(spec, wanted)
 
-    loop = followed(clip, tiny_engine.FakeEngine(smile, spec), robots.load("sim"))
-    last = loop.trace.sent[-1]
-    assert last.shape == (17,)
-    assert last[SEED17.index("AU12")] > 0.9
-    assert np.delete(last, SEED17.index("AU12")).max() < 0.05
+    robot = robots.load("sim")
+    loop, recorder = followed(clip, tiny_engine.FakeEngine(smile, spec), robot)
+    plan = loop.trace.ticks[-1].plan
+    assert plan is not None
+    assert plan.au[:, SEED17.index("AU12")].min() > 0.9
+    assert np.delete(plan.au, SEED17.index("AU12"), axis=1).max() < 0.05
+    moved = {n: s for n, s in zip(robot.calibration.names, recorder.moments[-60].sent, strict=True) if abs(s) > 0.1}
+    assert set(moved) == set(robot.calibration.au["AU12"])
 
 
 def test_a_poisoned_answer_starts_the_memory_afresh_and_the_next_one_counts_again(clip: Path) -> None:
-    from deploy import robots
-
     spec = StudentSpec()
 
     def answer(step: int, _: dict[str, Any]) -> NDArray[np.float32]:
         return tiny_engine.logits(spec, np.nan if 10 <= step < 13 else 0.9)
 
     fake = tiny_engine.FakeEngine(answer, spec)
-    loop = followed(clip, fake, robots.load("null"))
+    loop, _ = followed(clip, fake, robots.load("null"))
     assert loop.trace.refused_frames == 3
     assert fake.starts == 4
-    speed = np.abs(np.diff(np.array(loop.trace.sent), axis=0)) / FRAME_S
-    assert speed.max() <= loop.robot.calibration.velocity_per_s * (1 + 1e-4)
-    assert loop.trace.sent[-1].min() > 0.9
+    plan = loop.trace.ticks[-1].plan
+    assert plan is not None
+    assert plan.au.min() == pytest.approx(0.9, abs=1e-3)
 
 
-def test_real_clips_are_followed_with_a_face_and_finite_intensities(real_data: Path, engine: Path) -> None:
-    from deploy import engines, robots
-
+def test_real_clips_are_followed_with_a_face_and_finite_commands(real_data: Path, engine: Path) -> None:
     for clip in sorted((real_data / "speakers").iterdir())[:3]:
-        robot, opened = robots.load("null"), engines.load(engine)
-        source = FileSource(clip, opened.manifest.spec, max_frames=45)
-        loop = Loop(opened, robot, FakeClock())
-        loop.run(source)
-        source.close()
-        sent = np.array(loop.trace.sent)
-        assert len(sent) == 45
+        opened = engines.load(engine)
+        loop, recorder = followed(clip, opened, robots.load("sim"), frames=45)
+        _, sent = recorder.sent()
+        assert loop.trace.played == 45
         assert np.isfinite(sent).all()
-        assert sent.min() >= 0
-        assert sent.max() <= 1
-        assert np.mean([b is not None for b in loop.trace.boxes]) > 0.5, clip.name
+        assert np.abs(sent).max() <= 1
+        assert loop.trace.faces / 45 > 0.5, clip.name

@@ -1,77 +1,184 @@
-"""How far to look ahead: as far as the robot is late, measured on its own joints.
+"""How far to look ahead: as far as the face is late, measured on the robot's own joints, channel by channel.
 
-The lag of the motors is where their sensed curve correlates best with the commanded one. Look-ahead = capture-to-send +
-that lag + a margin of half a frame, bounded by the plan's last horizon and changed slowly, so that the face never jumps
-in time. Shapes: H horizons, A units, C channels.  Source: the system's requirements, "adaptive delay compensation".
+Two lags add up: of the command behind the goal (smoothing and limits) and of the motors behind the command. Each is
+where the later curve's speed correlates best with the earlier one's, over a memory of about a second that only motion
+fills: a still face tells nothing and changes nothing. The look-ahead follows slowly, so that the face never jumps in
+time, and goes no further than plans usually reach when the next one is about to come.
+Shapes: C channels, K lags tried.  Source: the system's requirements, "adaptive delay compensation".
 """
-
-from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dyad.clock import FPS, FRAME_S
+from deploy.motion.config import MotionConfig
 
-WINDOW_FRAMES = 8 * FPS
-LONGEST_LAG_FRAMES = 15
-LEAST_MOTION = 0.02
-"""Summed squared steps of commanded travel below which nothing can be told about a lag."""
-SETTLING_FRAMES = FPS
-"""The first ticks come unevenly and are not measured on."""
-SLEW_PER_S = 0.1
-"""Largest change of look-ahead, seconds per second."""
-
-
-def best_lag_s(commanded: NDArray[np.float64], sensed: NDArray[np.float64], step_s: float = FRAME_S) -> float | None:
-    """Lag [s] at which `sensed` [T, C] follows `commanded` [T, C] best, finer than a step; None when nothing moved.
-
-    Speeds are correlated, not positions: they mark the moment of a movement.
-    """
-    a, b = np.diff(commanded, axis=0), np.diff(sensed, axis=0)
-    if len(a) < 2 * LONGEST_LAG_FRAMES or (a**2).sum() < LEAST_MOTION:
-        return None
-    scores = np.array([(a[: len(a) - k] * b[k:]).sum() for k in range(LONGEST_LAG_FRAMES)])
-    k = int(scores.argmax())
-    if 0 < k < len(scores) - 1:  # a parabola through the peak and its neighbours
-        left, peak, right = scores[k - 1 : k + 2]
-        curvature = left - 2 * peak + right
-        return (k + (0.5 * (left - right) / curvature if curvature < 0 else 0.0)) * step_s
-    return k * step_s
+Channels = NDArray[np.float64]
+STEP_S = 1 / 60
+"""Between two lags tried; the peak is found between them."""
+LONGEST_S = 0.6
+SPAN_STEPS = 2
+"""Speeds are differences over so many steps: noise of the sensors averages out, a movement's moment stays."""
+EVERY_S = 0.045
+"""At least between two lessons; ticks come faster than movements tell something new."""
+SETTLE_EVERY = 4
+"""Lessons from one look at the single channels to the next."""
+MEMORY_S = 0.8
+"""Of moving; the evidence for a changed lag outweighs the old after ln 2 of it."""
+LEAST_MOTION = 1e-5
+"""Mean squared way [shares²] over a span below which a tick tells nothing."""
+TRUSTED = 0.7
+"""Correlation from which a peak counts."""
+ENOUGH = 2e-3
+"""Summed squared way [shares²] from which a channel's own peak has half the say."""
+ROOM_FALLS, ROOM_RISES = 0.4, 0.1
+"""How fast the room that plans leave is learnt, seconds per second: the ratio makes it their lowest fifth."""
+SLACK_S = 0.05
+"""Kept free of what may be read beyond a plan's end, for plans later than usual."""
 
 
-class DelayEstimator:
-    """Watches commands and sensors, and keeps the look-ahead."""
+class Curve:
+    """The last points of a curve [C] at uneven times, to be read anywhere between them."""
 
-    def __init__(self, first_guess_s: float, longest_s: float) -> None:
-        self.motor_lag_s = first_guess_s
-        self.longest_s = longest_s
-        self.look_ahead_s = min(first_guess_s + 0.5 * FRAME_S, longest_s)
-        self._history: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(maxlen=WINDOW_FRAMES)
-        self._watched = 0
+    def __init__(self, channels: int, points: int = 128) -> None:
+        self._times, self._values = np.zeros(2 * points), np.zeros((2 * points, channels))
+        self._points, self._end = points, 0
 
-    def watch(self, commanded: NDArray[np.float64], sensed: NDArray[np.float64]) -> None:
-        """Remember one tick's command and sensor reading, both [C]; measures once a second."""
-        self._watched += 1
-        if self._watched <= SETTLING_FRAMES:
+    @property
+    def last_s(self) -> float:
+        """Time of the newest point; minus infinity without one."""
+        return float(self._times[self._end - 1]) if self._end else -np.inf
+
+    @property
+    def first_s(self) -> float:
+        """Time of the oldest point kept; infinity without one."""
+        return float(self._times[self._start]) if self._end else np.inf
+
+    @property
+    def _start(self) -> int:
+        return max(self._end - self._points, 0)
+
+    def add(self, at_s: float, value: Channels) -> None:
+        """A newer point."""
+        if self._end == len(self._times):
+            self._times[: self._points] = self._times[-self._points :]
+            self._values[: self._points] = self._values[-self._points :]
+            self._end = self._points
+        self._times[self._end], self._values[self._end] = at_s, value
+        self._end += 1
+
+    def clear(self) -> None:
+        """Forget all points."""
+        self._end = 0
+
+    def at(self, times_s: Channels) -> NDArray[np.float64]:
+        """Values [K, C] at times [K], between the points; the ends go on."""
+        times, values = self._times[self._start : self._end], self._values[self._start : self._end]
+        if len(times) == 1:
+            return np.repeat(values, len(times_s), axis=0)
+        high = np.minimum(np.maximum(np.searchsorted(times, times_s), 1), len(times) - 1)
+        part = np.minimum(np.maximum((times_s - times[high - 1]) / (times[high] - times[high - 1]), 0.0), 1.0)
+        low = values[high - 1]
+        return low + part[:, None] * (values[high] - low)
+
+
+class LagMeter:
+    """Lag of one curve behind another, for all channels."""
+
+    def __init__(self, channels: int, first_guess_s: float) -> None:
+        n_lags = int(LONGEST_S / STEP_S) + 1
+        self._back_s: Channels = STEP_S * np.arange(n_lags + SPAN_STEPS, dtype=float)
+        self._together, self._power = np.zeros((n_lags, channels)), np.zeros((n_lags, channels))
+        self._learnt_s, self._lessons = -np.inf, 0
+        self._followed, self._each = np.zeros(channels), np.arange(channels)
+        self._told, self._did = Curve(channels), Curve(channels)
+        self.measured = False
+        self.lag_s = first_guess_s
+        """Over all channels."""
+        self.lags_s: Channels = np.full(channels, first_guess_s)
+
+    def forget(self) -> None:
+        """The curves were interrupted: what was learnt stays, what was seen goes."""
+        self._told.clear()
+        self._did.clear()
+
+    def watch(self, told_s: float, told: Channels, did_s: float, did: Channels) -> None:
+        """One tick: the leading curve [C] at its time, the following one at its own."""
+        in_order = told_s > self._told.last_s and did_s > self._did.last_s
+        if not (in_order and len(told) and np.isfinite(did_s) and np.isfinite(did).all()):
             return
-        self._history.append((commanded.copy(), sensed.copy()))
-        if self._watched % FPS == 0:
-            told, did = (np.array(x) for x in zip(*self._history, strict=True))
-            lag_s = best_lag_s(told, did)
-            if lag_s is not None:
-                self.motor_lag_s = lag_s
+        self._told.add(told_s, told)
+        self._did.add(did_s, did)
+        known = self._told.first_s <= did_s - self._back_s[-1] and self._did.first_s <= did_s - STEP_S * SPAN_STEPS
+        if known and did_s - self._learnt_s >= EVERY_S:
+            asked = self._told.at(did_s - self._back_s)
+            before = self._did.at(np.array([did_s - SPAN_STEPS * STEP_S]))[0]
+            self._learn(asked[:-SPAN_STEPS] - asked[SPAN_STEPS:], did - before, min(did_s - self._learnt_s, 0.1))
+            self._learnt_s = did_s
 
-    def update(self, capture_to_send_s: float, dt_s: float) -> float:
-        """The look-ahead [s] now, moved towards what is measured by at most SLEW_PER_S."""
-        wanted = min(max(capture_to_send_s + self.motor_lag_s + 0.5 * FRAME_S, 0.0), self.longest_s)
-        step = SLEW_PER_S * dt_s
-        self.look_ahead_s += float(np.clip(wanted - self.look_ahead_s, -step, step))
-        return self.look_ahead_s
+    def _learn(self, leading: NDArray[np.float64], following: Channels, dt_s: float) -> None:
+        """Add one tick's ways [K, C] and [C] to the evidence, and see what it says."""
+        if (following @ following) / len(following) < LEAST_MOTION:
+            return
+        keep, share = np.exp(-dt_s / MEMORY_S), dt_s / STEP_S
+        self._together = keep * self._together + share * leading * following
+        self._power = keep * self._power + share * leading**2
+        self._followed = keep * self._followed + share * following**2
+        score = self._together.sum(axis=1) / np.sqrt(self._power.sum(axis=1) * self._followed.sum() + 1e-12)
+        peak = int(score.argmax())
+        if score[peak] >= TRUSTED:
+            inner = min(max(peak, 1), len(score) - 2)
+            self.lag_s, self.measured = (inner + float(_vertex(score[inner - 1 : inner + 2]))) * STEP_S, True
+            self._lessons += 1
+            if self._lessons % SETTLE_EVERY == 1:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Every channel's own peak, leaning on the common one where it moved little."""
+        score = self._together / np.sqrt(self._power * self._followed + 1e-12)
+        peak = score.argmax(axis=0)
+        inner = np.minimum(np.maximum(peak, 1), len(score) - 2)
+        around = score[inner + np.array([[-1], [0], [1]]), self._each]
+        own_s = (inner + _vertex(around)) * STEP_S
+        evidence = self._followed * (score[peak, self._each] >= TRUSTED) * (peak == inner)
+        self.lags_s = self.lag_s + evidence / (evidence + ENOUGH) * (own_s - self.lag_s)
 
 
-def at_look_ahead(plan: NDArray[np.float32], horizons: NDArray[np.float64], ahead_s: float) -> NDArray[np.float32]:
-    """Row [A] of a plan [H, A] at `ahead_s` seconds, interpolated between horizons (frames); ends are held."""
-    position = float(np.interp(ahead_s * FPS, horizons, np.arange(len(horizons))))
-    low = int(position)
-    high = min(low + 1, len(plan) - 1)
-    return plan[low] + (plan[high] - plan[low]) * np.float32(position - low)
+def _vertex(score: Channels) -> Channels:
+    """Where a parabola through three neighbouring scores [3, ...] peaks, in steps from the middle one."""
+    bend = score[0] - 2 * score[1] + score[2]
+    return np.minimum(np.maximum(0.5 * (score[0] - score[2]) / np.minimum(bend, -1e-12), -1.0), 1.0)
+
+
+class LookAhead:
+    """The lags, and how far ahead every channel reads its plan."""
+
+    def __init__(self, channels: int, own_lag_s: float, motor_lag_s: float, config: MotionConfig) -> None:
+        self.own, self.motor = LagMeter(channels, own_lag_s), LagMeter(channels, motor_lag_s)
+        self._config = config
+        self._room_s: float | None = None
+        self.mean_s = min(own_lag_s + motor_lag_s + config.margin_s, config.longest_look_ahead_s)
+        """Of the face as a whole."""
+        self.ahead_s: Channels = np.full(channels, self.mean_s)
+        """Of every channel."""
+
+    @property
+    def lag_s(self) -> float:
+        """From a goal until the motors are there."""
+        return self.own.lag_s + self.motor.lag_s
+
+    def forget(self) -> None:
+        """The motion was interrupted."""
+        self.own.forget()
+        self.motor.forget()
+        self._room_s = None
+
+    def update(self, dt_s: float, left_s: float) -> None:
+        """Move the look-ahead towards what is measured, by at most the slew; `left_s`: plan beyond now."""
+        room_s = left_s if self._room_s is None else self._room_s
+        self._room_s = room_s + min(max(left_s - room_s, -ROOM_FALLS * dt_s), ROOM_RISES * dt_s)
+        reach_s = max(self._room_s + max(self._config.beyond_s - SLACK_S, 0.0), 0.0)
+        longest_s, step = min(self._config.longest_look_ahead_s, reach_s), self._config.slew_per_s * dt_s
+        wanted = np.minimum(self.own.lags_s + self.motor.lags_s + self._config.margin_s, longest_s)
+        self.ahead_s = self.ahead_s + np.minimum(np.maximum(np.maximum(wanted, 0.0) - self.ahead_s, -step), step)
+        mean_s = max(min(self.lag_s + self._config.margin_s, longest_s), 0.0)
+        self.mean_s += min(max(mean_s - self.mean_s, -step), step)

@@ -1,0 +1,39 @@
+"""What is kept when the face is too late to keep everything: fewer commands, and the key expressions only.
+
+From camera to motor more than half a second, quick small movements answer a moment long past; a smile that lasts is
+still right. So beyond `degrade_over_s` only units stay that are strong over the whole plan, and the face is commanded
+at a lower rate. Back under four fifths of it all is as before.  Shapes: H rows, A = 17 action units.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE_HZ = 20.0
+"""Commands per second while degraded."""
+KEY_INTENSITY = 0.3
+"""A unit that stays above over the whole plan is a key expression."""
+BACK_BELOW = 0.8
+
+
+class Degrade:
+    """The rule's one bit, with hysteresis."""
+
+    def __init__(self, over_s: float) -> None:
+        self._over_s = over_s
+        self.on = False
+        self._sent_s = -np.inf
+
+    def consider(self, delay_s: float) -> None:
+        """Switch by the whole delay from camera to motor."""
+        self.on = delay_s > (BACK_BELOW * self._over_s if self.on else self._over_s)
+
+    def keep(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Intensities [H, A] of what is still shown."""
+        return intensity * (intensity.min(axis=0) >= KEY_INTENSITY) if self.on else intensity
+
+    def skips(self, now_s: float) -> bool:
+        """Whether no command is due yet."""
+        if self.on and now_s - self._sent_s < 1 / RATE_HZ - 1e-3:
+            return True
+        self._sent_s = now_s
+        return False

@@ -1,0 +1,171 @@
+"""The beat that the motion follows: one thread, one tick after another, whatever the loop, its camera or engine do.
+
+Deadlines are absolute; a tick that comes too late is skipped and counted, never made up for. Plans, stops and questions
+come from other threads, and never wait for the robot's wire. When anything fails in here the robot is sent home, let
+go, and the error is kept for whoever joins.
+"""
+
+import dataclasses
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from deploy.motion.controller import Controller
+from deploy.motion.states import Status
+from deploy.plan import AUPlan, Command
+from deploy.robots import Robot
+from deploy.safety import way_home
+from deploy.safety.black_box import BlackBox
+from dyad.clock import Clock
+
+HOME_S = 1.5
+PATIENCE_S = 1.0
+"""Longer than both ways home, and the thread is taken for stuck in the robot's wire."""
+TIMED_TICKS = 3600
+
+
+class Heart:
+    """Calls a controller's tick at its robot's rate, in a thread (`start`) or as far as it is asked (`catch_up`)."""
+
+    def __init__(self, controller: Controller, robot: Robot, clock: Clock, *, box: BlackBox | None = None) -> None:
+        self._controller, self._robot, self._clock, self._box = controller, robot, clock, box
+        self._period_s = 1 / robot.calibration.rate_hz
+        self._due_s = 0.0
+        self._last: deque[tuple[float, Command]] = deque(maxlen=3)
+        self._ending = threading.Event()
+        self._end_reason, self._home_s = "", HOME_S
+        self._thread: threading.Thread | None = None
+        self._ended = self._let_go = False
+        self.skipped_ticks = 0
+        """Ticks that came too late."""
+        self.tick_ms: deque[float] = deque(maxlen=TIMED_TICKS)
+        """How long each of the last ticks took."""
+        self.beat_at_s = 0.0
+        """When the last one began."""
+        self.error: BaseException | None = None
+        """What ended the beat; None while it is well."""
+        self.came_home = False
+
+    def start(self, *, thread: bool = True) -> None:
+        """Begin with an open robot; without a thread of its own whoever owns the clock calls `catch_up`."""
+        now_s = self._clock.now_s()
+        self._controller.start(now_s)
+        self._due_s = self.beat_at_s = now_s
+        if thread:
+            self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+            self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it beats."""
+        return not self._ended and self.error is None
+
+    def offer(self, plan: AUPlan) -> None:
+        """A plan for the ticks to come; any thread."""
+        now_s = self._clock.now_s()
+        verdict = self._controller.offer(plan, now_s)
+        if self._box is not None:
+            self._box.judge(plan.seq, verdict, now_s)
+
+    def stop(self, reason: str) -> None:
+        """Emergency stop; any thread."""
+        before = self.status().stop_reason
+        self._controller.stop(reason, self._clock.now_s())
+        if self._box is not None and before is None:
+            self._box.fault(f"emergency stop: {reason}")
+
+    def rearm(self) -> None:
+        """Undo a stop; any thread."""
+        self._controller.rearm(self._clock.now_s())
+        if self._box is not None:
+            self._box.note("armed", "armed again")
+
+    def status(self) -> Status:
+        """How the controller does now; any thread."""
+        return self._controller.status(self._clock.now_s())
+
+    def report(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return dataclasses.asdict(self.status())
+
+    def catch_up(self, now_s: float) -> None:
+        """All ticks due until `now_s`, each at its own time; for a clock that only moves when it is told to."""
+        while self._due_s <= now_s:
+            self._beat(self._due_s)
+            self._due_s += self._period_s
+
+    def stop_and_home(self, timeout_s: float = HOME_S, reason: str = "the run has ended") -> bool:
+        """End the beat: home within the limits, let go. Whether it arrived; raises what had broken the beat before."""
+        self._end_reason, self._home_s = reason, timeout_s
+        self._ending.set()
+        if self._thread is None:
+            self._end()
+        else:
+            self._thread.join(timeout=timeout_s + way_home.LONGEST_S + PATIENCE_S)
+            if self._thread.is_alive():
+                raise RuntimeError("the robot's wire takes no answer; cut its power, and see deploy/robots")
+        if self.error is not None:
+            raise self.error
+        return self.came_home
+
+    def _run(self) -> None:
+        self._guard(self._beat_on)
+        self._end()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """The outermost guard of the robot: home comes first, then the error goes to whoever joins."""
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001
+            self.error = self.error or error
+            if self._box is not None:
+                self._box.fault(f"{type(error).__name__}: {error}")
+
+    def _beat_on(self) -> None:
+        while not self._ending.is_set():
+            self._wait()
+            self._beat(self._clock.now_s())
+
+    def _wait(self) -> None:
+        """Sleep to the next deadline; those that have passed are skipped."""
+        late_s = self._clock.now_s() - self._due_s
+        if late_s > self._period_s:
+            skipped = math.ceil(late_s / self._period_s)
+            self.skipped_ticks += skipped
+            self._due_s += skipped * self._period_s
+        self._clock.sleep_until(self._due_s)
+        self._due_s += self._period_s
+
+    def _beat(self, now_s: float) -> None:
+        began = time.perf_counter()
+        self.beat_at_s = now_s
+        self._last.append((now_s, self._controller.tick(now_s)))
+        self.tick_ms.append(1000 * (time.perf_counter() - began))
+
+    def _end(self) -> None:
+        """Home by the controller; where that fails, without it; then let go. Once."""
+        if self._ended:
+            return
+        if self.error is None:
+            self._guard(self._go_home)
+        if self.error is not None:
+            self._guard(self._go_home_alone)
+        if not self._let_go:
+            self._guard(self._robot.release)
+        self._ended = True
+
+    def _go_home_alone(self) -> None:
+        self.came_home = way_home.go(self._robot, tuple(self._last), self._clock)
+
+    def _go_home(self) -> None:
+        """The controller's own way, tick by tick, until it has let go or the time is over."""
+        end_s = self._clock.now_s() + self._home_s
+        self._controller.stop(self._end_reason, self._clock.now_s())
+        while self._clock.now_s() < end_s and not self.came_home:
+            self._wait()
+            self._beat(self._clock.now_s())
+            self.came_home = self._let_go = self.status().state == "released"
+        self.came_home = self.came_home or self._controller.at_rest()

@@ -1,0 +1,1 @@
+"""Between the machine that thinks and the controller beside the robot: messages, trust, a common time, both ends."""

@@ -1,0 +1,110 @@
+"""On the simulated head: servos that change their dead time do not twitch, and the joints keep the intended moment."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from toy_robot import CALIBRATION, ToyRobot, face, plan_of
+
+from deploy.calibration import Calibration
+from deploy.motion import limits
+from deploy.motion.controller import Controller
+from deploy.motion.limits import Limiter
+from deploy.plan import Command
+from deploy.robots.sim import SimRobot
+from dyad.clock import FRAME_S
+
+SIM = Calibration.load("sim")
+TICK_S = 0.01
+
+
+def joints_of(dead_time_s: float, then_s: float | None, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sensed shares [T, C] of servos that are sent `shares` [T, C] every 10 ms and change half-way."""
+    robot, seen = SimRobot(dataclasses.replace(SIM, dead_time_s=dead_time_s)), []
+    robot.open()
+    for tick, row in enumerate(shares):
+        robot.send(Command(tick, 0.0, row), tick * TICK_S)
+        if then_s is not None and tick == len(shares) // 2:
+            robot.be_late(then_s)
+        seen.append(robot.feedback(tick * TICK_S).shares)
+    return np.array(seen)
+
+
+@pytest.mark.parametrize(("before_s", "then_s"), [(0.05, 0.2), (0.2, 0.05), (0.0, 0.1), (0.1, 0.0)])
+def test_a_face_that_holds_a_pose_does_not_move_when_its_servos_change(before_s: float, then_s: float) -> None:
+    held = joints_of(before_s, then_s, np.full((300, len(SIM.names)), 0.3))
+    assert np.abs(held[150:] - held[149]).max() < 1e-3
+
+
+@pytest.mark.parametrize("then_s", [0.1, 0.2])
+def test_servos_that_become_later_stand_until_their_commands_catch_up_and_never_go_back(then_s: float) -> None:
+    ramp = np.repeat(np.linspace(0, 0.9, 300)[:, None], len(SIM.names), axis=1)
+    ramp[:, [name.startswith("neck") for name in SIM.names]] = 0  # a neck that stops shakes the rest of the head
+    seen = joints_of(0.05, then_s, ramp)
+    fallen_back = np.maximum.accumulate(seen[20:], axis=0) - seen[20:]
+    assert fallen_back.max() < 0.01, "acting twice on 50 ms of this ramp would be 0.015"
+    later = joints_of(then_s, None, ramp)
+    np.testing.assert_allclose(seen[-50:], later[-50:], atol=2e-3)
+
+
+@pytest.mark.parametrize("dead_time_s", [0.05, 0.2])
+def test_the_joints_are_where_the_plan_meant_them_within_a_frame(dead_time_s: float) -> None:
+    robot = SimRobot(dataclasses.replace(SIM, dead_time_s=dead_time_s, gain=1.0, gamma=1.0, rest=0.0))
+    controller, corner, felt = Controller(robot), SIM.position("corner_up_left"), []
+    robot.open()
+    controller.start(0.0)
+
+    def level(at_s: Any) -> Any:
+        return 0.5 + 0.3 * np.sin(4 * at_s) * np.sin(1.3 * at_s)
+
+    for tick in range(1, 60 * 12):
+        now_s = tick / 60
+        if tick % 2 == 0:
+            rows = np.stack([face(AU12=level(now_s + h / 30), AU1=level(now_s + h / 30 + 1)) for h in range(9)])
+            controller.offer(plan_of(rows, tick, now_s), now_s)
+        controller.tick(now_s)
+        felt.append((now_s, robot.feedback(now_s).shares[corner]))
+    when, shares = np.array(felt[60 * 5 :]).T
+    lags = np.arange(-0.2, 0.3, 0.005)
+    scores = [np.corrcoef(np.diff(level(when - lag_s)), np.diff(shares))[0, 1] for lag_s in lags]
+    assert abs(lags[int(np.argmax(scores))]) <= FRAME_S
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_a_state_that_the_solver_cannot_leave_is_braked_from_within_the_limits(seed: int) -> None:
+    class Refusing:
+        """A solver that fails on every way to a position."""
+
+        def calculate(self, task: Any, way: Any) -> Any:
+            if task.control_interface == limits.ruckig.ControlInterface.Position:
+                raise limits.ruckig.RuckigError
+            return limits.ruckig.Ruckig(len(CALIBRATION.names)).calculate(task, way)
+
+    rng = np.random.default_rng(seed)
+    moving = Limiter(*CALIBRATION.limits, np.where(CALIBRATION.one_way, 0.0, -1.0))
+    for _ in range(10):
+        moving.step(rng.uniform(-1, 1, 5), 0.02)
+    moving._solver = Refusing()  # type: ignore[assignment]
+    for _ in range(60):
+        moving.step(rng.uniform(-1, 1, 5), 0.02)
+    assert moving.at_rest
+
+
+def test_a_robot_that_sends_less_than_it_is_told_is_followed_by_what_it_sent() -> None:
+    class Coarse(ToyRobot):
+        """Rounds to tenths."""
+
+        def send(self, command: Command, now_s: float) -> Command:
+            return super().send(dataclasses.replace(command, shares=np.round(command.shares, 1)), now_s)
+
+    controller = Controller(Coarse())
+    controller.start(0.0)
+    for tick in range(1, 60):
+        controller.offer(plan_of(face(AU12=0.77), tick, tick / 60), tick / 60)
+        command = controller.tick(tick / 60)
+    assert command.shares[CALIBRATION.position("corner")] == pytest.approx(0.8)
