@@ -1,5 +1,6 @@
 """One controller, one robot: it follows, holds, returns, stops, lets go, and finds a lost robot again."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -317,3 +318,25 @@ def test_a_robot_without_channels_ticks_as_any_other() -> None:
         controller.tick(now_s)
     assert controller.status(5.0).state == "neutral"
     assert isinstance(robot.calibration, Calibration)
+
+
+def test_plans_stops_and_questions_may_come_from_other_threads_while_it_ticks() -> None:
+    stage = Stage()
+    plans = [plan_of(SMILE, seq, 10.0 + seq / 300) for seq in range(300)]
+
+    def ask() -> None:
+        for plan in plans:
+            stage.controller.offer(plan, 10.0 + plan.seq / 300)
+            stage.controller.status(10.5)
+            stage.controller.at_rest()
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    stage.run(1.0)
+    for thread in threads:
+        thread.join()
+    counts = stage.controller.status(stage.now_s).counts
+    assert counts.taken + counts.old + counts.late + counts.refused == 900
+    assert counts.taken >= 1
+    assert max(exceeded(stage.robot.sent)) <= 1 + 1e-6

@@ -1,4 +1,4 @@
-"""The simulated head's mechanics: 31 position servos with dead time and time constant, sensors on every joint.
+"""The simulated head's mechanics: 30 position servos with dead time and time constant, sensors on every joint.
 
 Sizes in metres, x to the viewer's right, y towards the viewer's back (the head looks along -y), z up. Feature bodies
 slide or turn on the skull; the painter draws smooth curves through their sites. Servos are MuJoCo's own `position`
