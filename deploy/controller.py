@@ -143,12 +143,13 @@ def assemble(config: Config, robot: "Robot", token: str | None, clock: "Clock") 
     from deploy.safety.http import Pages, SafetyHttp
 
     names, rate_hz = robot.calibration.names, robot.calibration.rate_hz
-    box = BlackBox(config.black_box, clock, robot=config.robot.partition("?")[0], channels=names, rate_hz=rate_hz)
+    name = config.robot.partition("?")[0]  # behind it an address may carry a key
+    box = BlackBox(config.black_box, clock, robot=name, channels=names, rate_hz=rate_hz)
     complaints, listener = Complaints(box.note), listen(config.listen, token)
     where = f"tcp://{shown(listener)}"
     link = LocalLink(robot, clock, config.motion, box=box)
     heart = link.heart
-    server = ControllerServer(listener, heart, clock, robot=config.robot.partition("?")[0], token=token, complaints=complaints)
+    server = ControllerServer(listener, heart, clock, robot=name, token=token, complaints=complaints)
     pages = Pages(lambda: health(heart, server, clock.now_s()), lambda: metrics(heart, server), heart.stop, heart.rearm)
     http = None
     if config.http:

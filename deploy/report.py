@@ -84,7 +84,8 @@ def print_table(report: dict[str, Any]) -> None:
         print(
             f"glass to motor {report['glass_to_motor_ms']:.0f} ms (capture to plan "
             f"{report['capture_to_plan_ms']:.1f}, smoothing and limits {report['smoothing_and_limits_ms']:.0f}, motors "
-            f"{report['motor_lag_ms']:.0f} {how}), compensated by looking {report['compensated_ms']:.0f} ms ahead of the capture"
+            f"{report['motor_lag_ms']:.0f} {how}), compensated by looking "
+            f"{report['compensated_ms']:.0f} ms ahead of the capture"
         )
     if "fastest_of_limit" in report:
         print(

@@ -100,7 +100,8 @@ def build_xml(dead_time_s: float, time_constant_s: float) -> str:
     )
     sensors = "".join(f"<jointpos name={quoteattr(c.name)} joint={quoteattr(c.name)}/>" for c in CHANNELS)
     return (
-        f"<mujoco model='rapport head'><compiler angle='radian'/><option timestep='{STEP_S}' integrator='implicitfast' gravity='0 0 -9.81'/>"
+        f"<mujoco model='rapport head'><compiler angle='radian'/>"
+        f"<option timestep='{STEP_S}' integrator='implicitfast' gravity='0 0 -9.81'/>"
         f"<worldbody><body name='base'>{neck}</body></worldbody>"
         f"<actuator>{servos}</actuator><sensor>{sensors}</sensor></mujoco>"
     )
