@@ -156,7 +156,7 @@ class Calibration:
         return np.array([c.low == c.neutral for c in self.channels.values()], bool)
 
     def intensity(self, prob: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities → intensities in [0, 1], [..., A] in SEED17's order; any shape where all units have one gain."""
+        """Probabilities → intensities in [0, 1], [..., A] in SEED17's order (any shape, where one gain is for all)."""
         above = np.clip((prob - self.rest) / (1 - self.rest), 0, 1)
         gain = np.array([self.gains.get(unit, self.gain) for unit in SEED17.units]) if self.gains else self.gain
         return np.clip(gain * above**self.gamma, 0, 1).astype(np.float32)
