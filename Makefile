@@ -30,6 +30,9 @@ test-vllm:
 
 bench:
 	uv run python -m benchmarks.loop
+	uv run python -m benchmarks.servo_lag
+	uv run python -m benchmarks.network --out benchmarks/results/network.json
+	uv run python -m benchmarks.soak
 	uv run python benchmarks/student.py
 	uv run python -m benchmarks.metrics
 	uv run python benchmarks/teacher.py

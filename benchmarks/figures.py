@@ -6,6 +6,7 @@ python -m benchmarks.figures
 from pathlib import Path
 from typing import Any
 
+from benchmarks import loop_figures
 from distill.comparison import put_between
 from dyad.provenance import read_json
 
@@ -129,6 +130,12 @@ def scoring(result: dict[str, Any]) -> str:
 BLOCKS = {
     "student": {"student": speed, "distillation": quality, "int8_cost": cost},
     "teacher": {"teacher": labelling, "metrics": scoring},
+    "loop": {
+        "loop": loop_figures.live,
+        "servo_lag": loop_figures.servos,
+        "network": loop_figures.network,
+        "soak": loop_figures.soak,
+    },
 }
 """README block → results file → how it is told."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.repeating import Repeating
+from benchmarks.repeating import Repeating, settings
 from deploy import engines, report, robots
 from deploy.link import LocalLink
 from deploy.loop import Loop
@@ -21,7 +21,7 @@ from deploy.recording import Recorder
 from deploy.run import ASSETS
 from deploy.timing import StageTimes
 from dyad.clock import FPS, MonotonicClock
-from dyad.config import as_dict, parse, run_main
+from dyad.config import parse, run_main
 from dyad.provenance import write_json
 
 TICK_MS = 1000 / FPS
@@ -59,7 +59,7 @@ def play(config: Config) -> dict[str, Any]:
         link.close(home=True)
         source.close()
     return report.summarise(
-        loop, source, status, recorder, robot.calibration, ended="the source ended", config=as_dict(config)
+        loop, source, status, recorder, robot.calibration, ended="the source ended", config=settings(config)
     ) | {"commands_skipped": link.heart.skipped_ticks, "command_every_ms": _beat(recorder)}
 
 

@@ -1,11 +1,20 @@
 """A recording played again and again, for runs that are longer than any clip: each round is decoded anew."""
 
 from pathlib import Path
+from typing import Any
 
 from deploy.sources import Counts, Packet
 from deploy.sources.file import FileSource
 from dyad.clock import FRAME_S
+from dyad.config import as_dict
 from student.spec import StudentSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """Plain data of a benchmark's configuration, its paths as seen from the repository."""
+    return {k: v.removeprefix(f"{ROOT}/") if isinstance(v, str) else v for k, v in as_dict(config).items()}
 
 
 class Repeating:

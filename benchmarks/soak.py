@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.repeating import Repeating
+from benchmarks.repeating import Repeating, settings
 from deploy import engines, robots
 from deploy.link import LocalLink
 from deploy.loop import Loop
@@ -95,10 +95,8 @@ def soak(config: Config) -> dict[str, Any]:
     """The run; what it amounts to."""
     clock, times = FakeClock(), StageTimes()
     engine, robot = engines.load(config.engine), robots.load("sim")
-    settings, recorder = robot.calibration, Recorder(3600)
-    box = BlackBox(
-        Path("out/blackbox"), clock, robot=settings.robot, channels=settings.names, rate_hz=settings.rate_hz
-    )
+    body, recorder = robot.calibration, Recorder(3600)
+    box = BlackBox(Path("out/blackbox"), clock, robot=body.robot, channels=body.names, rate_hz=body.rate_hz)
     link = LocalLink(robot, clock, watch=recorder.add, times=times.add, box=box)
     frames = config.minutes * 60 * FPS + 1
     source = Watched(config.source, engine.manifest.spec, frames, times=times)
@@ -120,7 +118,7 @@ def soak(config: Config) -> dict[str, Any]:
         "memory_change_mb": round(max((m.memory_mb - first.memory_mb for m in rest), key=abs, default=0.0), 2),
         "p99_last_of_second": round(rest[-1].tick_p99_ms / rest[0].tick_p99_ms, 3) if rest else None,
         "p50_last_of_second": round(rest[-1].tick_p50_ms / rest[0].tick_p50_ms, 3) if rest else None,
-        "run": run_card(command="benchmarks.soak", config=as_dict(config)),
+        "run": run_card(command="benchmarks.soak", config=settings(config)),
     }
 
 
