@@ -239,7 +239,8 @@ def main(argv: list[str] | None = None) -> int:
     for package in ("numba", "tslearn"):
         if importlib.util.find_spec(package):
             card["versions"][package] = importlib.metadata.version(package)
-    result = {"plain_dtw": name, "numba": bool(importlib.util.find_spec("numba")), "rows": rows, "run": card}
+    result: dict[str, Any] = {"plain_dtw": name, "numba": bool(importlib.util.find_spec("numba")), "rows": rows}
+    result |= {"load_average": [round(v, 2) for v in os.getloadavg()], "run": card}
     write_json(config.out, result)
     print(json.dumps(result))
     return 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distill import artefact
 from dyad.layouts import processed
+from dyad.metrics.checks import require_finite
 from dyad.predictions import Predictions, PredictionStore
 from dyad.provenance import read_json
 from dyad.session import Session
@@ -135,7 +136,21 @@ def gather(config: Config) -> Evidence:
 def _case(root: Path, session: Session, store: PredictionStore) -> Case:
     truth = processed.root_of(root) / "truth" / f"{session.id}.npz"
     speaker = processed.speaker_units(root, session.id, session.au_names)
-    return Case(session, store.read(session.id), speaker, truth if truth.is_file() else None)
+    return Case(session, _read(store, session.id, session.au_names), speaker, truth if truth.is_file() else None)
+
+
+def _read(store: PredictionStore, name: str, au_names: Sequence[str]) -> Predictions:
+    """A session's predictions; raises ValueError that names the first one that is no probability."""
+    said = store.read(name)
+    for what, values in (("intensity", said.prob), ("activation", said.act_prob)):
+        bad = ~((values >= 0) & (values <= 1))
+        if bad.any():
+            t, h, a = (int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(
+                f"predictions of {name}: {what} of {au_names[a]} is {values[t, h, a]} at frame {t}, "
+                f"{store.horizons[h]} frames ahead, but 0 to 1 is needed; predict the session anew"
+            )
+    return said
 
 
 def _tuning(root: Path, train: Sequence[Session], store: PredictionStore | None) -> list[Case]:
@@ -166,7 +181,7 @@ def _baseline(
     return Baseline(
         name=str(about.get("name", folder.name)),
         horizons=store.horizons,
-        predicted=[store.read(n) for n in wanted],
+        predicted=[_read(store, n, au_names) for n in wanted],
         tuning=_tuning(config.dataset, train, store),
         draws=draws,
         look_ahead_frames=int(about.get("look_ahead_frames", 0)),
@@ -192,6 +207,8 @@ def _draws(path: Path, case: Case, au_names: tuple[str, ...]) -> Floats:
     if samples.ndim != 3 or samples.shape[1] < case.length or samples.shape[2] != len(au_names):
         wanted = f"[K, T ≥ {case.length}, {len(au_names)}]"
         raise ValueError(f"{path}: samples {wanted} are needed; got {list(samples.shape)}; predict the session anew")
+    for k, one in enumerate(samples):
+        require_finite(one, session=f"{case.session.id}, sample {k}", channels=au_names)
     return samples
 
 

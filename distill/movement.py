@@ -33,7 +33,7 @@ PIECE = 30 * FPS
 MAX_LAG = FPS
 """Frames searched on either side."""
 SCORES = ("dtw", "lag_ms", "correlation", "within_a_frame", "speed_p95", "speed_above", "acceleration_above",
-          "jerk_p95", "smoothness")  # fmt: skip
+          "jerk_above", "jerk_p95", "smoothness")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,11 @@ class Robot:
             known = ", ".join(sorted(p.stem for p in ROBOTS.glob("*.yaml")))
             raise ValueError(f"robot {name!r}: {path} is no file; known: {known}; or give a calibration.yaml")
         content = read_yaml(path)
-        limits = Limits(velocity_per_s=content["velocity_per_s"], acceleration_per_s2=content["acceleration_per_s2"])
+        limits = Limits(
+            velocity_per_s=content["velocity_per_s"],
+            acceleration_per_s2=content["acceleration_per_s2"],
+            jerk_per_s3=content.get("jerk_per_s3", float("inf")),
+        )
         return cls(name=content["robot"], limits=limits, **{k: content[k] for k in ("rest", "gain", "gamma")})
 
     def intensity(self, prob: Floats) -> Floats:
@@ -100,7 +104,7 @@ def _track(said: Sequence[Floats], true: Sequence[Floats], ids: Sequence[str], c
     own = np.array([lag_ms(c) for c in curves])
     moved = [_moved(robot.intensity(held(p)), robot.limits, name) for p, name in zip(said, ids, strict=True)]
     speed = np.stack([m[0] for m in moved])  # [S, 3, A]: 95th percentile, largest, share above
-    rest = np.stack([m[1] for m in moved])  # [S, 3]: acceleration above, jerk, smoothness
+    rest = np.stack([m[1] for m in moved])  # [S, 4]: acceleration and jerk above, jerk, smoothness
     weights = np.concatenate([np.ones((1, len(pairs))), counts])
     mean = scoring.mean_defined
     series = {
@@ -111,8 +115,9 @@ def _track(said: Sequence[Floats], true: Sequence[Floats], ids: Sequence[str], c
         "speed_p95": _over(weights, mean(speed[:, 0])),
         "speed_above": _over(weights, mean(speed[:, 2])),
         "acceleration_above": _over(weights, rest[:, 0]),
-        "jerk_p95": _over(weights, rest[:, 1]),
-        "smoothness": _over(weights, rest[:, 2]),
+        "jerk_above": _over(weights, rest[:, 1]),
+        "jerk_p95": _over(weights, rest[:, 2]),
+        "smoothness": _over(weights, rest[:, 3]),
     }
     scores = {n: scoring.score(series[n][0], series[n][1:]) for n in SCORES}
     per_unit = {n: [float(v) for v in mean(speed[:, i].T)] for i, n in enumerate(("p95", "largest", "above"))}
@@ -167,10 +172,14 @@ def held(curve: Floats) -> Floats:
 
 
 def _moved(curve: Floats, limits: Limits, session: str) -> tuple[Array, Array]:
-    """Of one session: speed per unit [3, A]; acceleration above the limit, jerk and smoothness, over units [3]."""
+    """Of one session: speed per unit [3, A]; acceleration and jerk above the limit, jerk, smoothness, over units [4].
+
+    NaN for the share of a jerk that has no limit.
+    """
     found = motion(curve, limits, session=session)
-    speed, smooth = found["velocity"], smoothness(curve, session=session)
+    speed, jerk, smooth = found["velocity"], found["jerk"], smoothness(curve, session=session)
     finite = smooth[np.isfinite(smooth)]
-    jerky = float(finite.mean()) if len(finite) else float("nan")
-    rest = [float(found["acceleration"].above.mean()), float(found["jerk"].p95.mean()), jerky]
+    jerky = float(jerk.above.mean()) if np.isfinite(limits.jerk_per_s3) else float("nan")
+    smoothed = float(finite.mean()) if len(finite) else float("nan")
+    rest = [float(found["acceleration"].above.mean()), jerky, float(jerk.p95.mean()), smoothed]
     return np.stack([speed.p95, speed.largest, speed.above]), np.array(rest)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.scoring import MODEL
+from distill.tables import FAINT
 from dyad.clock import FPS
 
 if TYPE_CHECKING:
@@ -106,19 +107,25 @@ def _liveliest(report: Report, index: int, count: int) -> list[int]:
 
 
 def session(report: Report, index: int, units: int = 4, seconds: int = 40) -> bytes:
-    """Prediction against truth of the units that move most."""
+    """Prediction and baselines against truth, of the units that move most."""
     case, horizon = report.evidence.cases[index], report.horizon
     true = case.true(horizon)[: seconds * FPS]
     said = case.predicted.prob[: len(true), report.evidence.horizons.index(horizon)]
+    colours = _compared(report)
+    others = {
+        b.name: b.predicted[index].prob[: len(true), b.horizons.index(horizon)] for b in report.evidence.baselines
+    }
     chosen = _liveliest(report, index, units)
     figure, axes = _plots(len(chosen), 1, 1.25 * len(chosen) + 0.6, sharex=True)
     time_s = (np.arange(len(true)) + horizon) / FPS
     for axis, unit in zip(axes[:, 0], chosen, strict=True):
         axis.plot(time_s, true[:, unit], color=COLOURS["ground truth"], lw=1, label="listener")
+        for name, curve in others.items():
+            axis.plot(time_s[: len(curve)], curve[:, unit], color=colours[name], lw=1, label=name)
         axis.plot(time_s, said[:, unit], color=COLOURS[MODEL], lw=1.5, label="model")
         axis.set_ylim(-0.02, 1.02)
         axis.set_ylabel(report.evidence.au_names[unit])
-    axes[0, 0].legend(frameon=False, ncol=2, loc="lower right", bbox_to_anchor=(1, 1))
+    axes[0, 0].legend(frameon=False, ncol=5, loc="lower right", bbox_to_anchor=(1, 1))
     axes[-1, 0].set_xlabel("seconds")
     axes[-1, 0].set_xlim(time_s[0], time_s[-1])
     return _png(figure)
@@ -158,10 +165,12 @@ def lags(report: Report) -> bytes:
         track = report.movement.tracks[name]
         own = np.array([v for v in track.lags_ms if np.isfinite(v)])
         whole = track.scores["lag_ms"].value
-        label = f"{name}: {whole:+.0f} ms over all" if np.isfinite(whole) else name
+        told = np.isfinite(whole) and track.scores["correlation"].value >= FAINT
+        label = f"{name}: {whole:+.0f} ms over all" if told else f"{name}: follows too faintly to have a lag"
         axis.hist(own, edges, color=colour, histtype="stepfilled", alpha=0.3)
         axis.hist(own, edges, color=colour, histtype="step", lw=1.4, label=label)
-        axis.axvline(whole, color=colour, lw=1.2, ls=":")
+        if told:
+            axis.axvline(whole, color=colour, lw=1.2, ls=":")
     axis.axvspan(-1000 / FPS, 1000 / FPS, color="#cccccc", alpha=0.5, lw=0, zorder=0, label="within a frame")
     axis.set_xlabel("lag of the best correlation with the listener, ms; > 0: late")
     axis.set_ylabel("sessions")

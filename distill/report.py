@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 MUST_BEAT = ("mean", "mimicry", "mimicry, spread")
+DIGITS = 6
+"""Significant ones of the figures in report.json; thresholds are exact, for frames lie on them."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ class Report:
         return "\n".join(_lines(self))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; what is undefined is null."""
+        """Plain data; what is undefined is null. Unit by unit: the model, the baselines and mimicry."""
         units = self.evidence.au_names
         active = self.activity
+        apart = [n for n in (MODEL, *(b.name for b in self.evidence.baselines), "mimicry") if n in self.main]
         content = {
             "sessions": len(self.evidence.cases),
             "left_out": self.evidence.left_out,
@@ -91,14 +94,13 @@ class Report:
             "macro": {name: _with_counts(s) for name, s in self.main.items()},
             "differences": self.differences(),
             "horizons": {str(h): {name: s.macro for name, s in systems.items()} for h, systems in self.systems.items()},
-            "per_unit": {name: _by_unit(s, units) for name, s in self.main.items()},
+            "per_unit": {name: _by_unit(self.main[name], units) for name in apart},
             "groups": {name: s.groups for name, s in self.main.items()},
             "group_members": self.members,
             "activity": {
                 "macro": {name: _with_counts(s) for name, s in active.systems.items()},
-                "per_unit": {name: _by_unit(s, units) for name, s in active.systems.items()},
+                "per_unit": {name: _by_unit(active.systems[name], units) for name in apart},
                 "groups": {name: s.groups for name, s in active.systems.items()},
-                "thresholds": {n: dict(zip(units, v, strict=True)) for n, v in active.thresholds.items()},
                 "tuned_on": active.tuned_on,
                 "base_rate": dict(zip(units, active.base_rate, strict=True)),
                 "reliability": {name: bins.tolist() for name, bins in active.reliability.items()},
@@ -111,7 +113,9 @@ class Report:
             "rare_units": [u for u in units if u in RARE],
             "run": self.card,
         }
-        return _plain(content)
+        made = _plain(content)
+        made["activity"]["thresholds"] = {n: dict(zip(units, v, strict=True)) for n, v in active.thresholds.items()}
+        return made
 
 
 def _with_counts(system: System) -> dict[str, dict[str, float | int]]:
@@ -168,7 +172,9 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value
 
 
 def _lines(report: Report) -> list[str]:

@@ -40,7 +40,8 @@ MOVES = {
     "within_a_frame": "in a frame",
     "speed_p95": "speed p95",
     "speed_above": "too fast",
-    "acceleration_above": "too jerky",
+    "acceleration_above": "too abrupt",
+    "jerk_above": "too jerky",
     "jerk_p95": "jerk p95",
     "smoothness": "smoothness",
 }
@@ -176,10 +177,11 @@ def movement(report: Report) -> Table:
             (name, [cell(s, d) if k in ("dtw", "lag_ms") else number(s.value, d) for k, (s, d) in scores.items()])
         )
     robot = report.movement.robot
+    jerk = f"{robot.limits.jerk_per_s3:g} per second cubed" if math.isfinite(robot.limits.jerk_per_s3) else "any jerk"
     limits = (
-        f"robot {robot.name}: at most {robot.limits.velocity_per_s:g} per second and "
-        f"{robot.limits.acceleration_per_s2:g} per second squared; too fast, too jerky: share of frames above, "
-        "before any smoothing"
+        f"robot {robot.name}: at most {robot.limits.velocity_per_s:g} per second, "
+        f"{robot.limits.acceleration_per_s2:g} per second squared and {jerk}; too fast, too abrupt, too jerky: share "
+        "of frames above, before any smoothing"
     )
     timing = f"lag > 0: late, 0 is meant, – where r is below {FAINT}; in a frame: share of sessions"
     notes = (f"DTW: per frame and unit; {timing}", limits)
@@ -233,9 +235,7 @@ def remarks(report: Report) -> list[str]:
             f"reached: {b.share_of_skill.value:.0%} of the skill, {b.share_of_ccc.value:.0%} of the CCC"
         )
     if report.undefined():
-        lines.append(
-            f"{len(report.undefined())} units never vary here and are skipped: {', '.join(report.undefined())}"
-        )
+        lines.append(f"units that never vary here are skipped: {', '.join(report.undefined())}")
     if report.evidence.left_out:
         lines.append(f"{len(report.evidence.left_out)} sessions without predictions are left out")
     return lines

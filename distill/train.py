@@ -81,7 +81,8 @@ class Config:
     workers: int = 2
     """Processes that decode sessions."""
     baseline: Literal["transvae-online", "transvae-offline"] | None = None
-    """Train this model of the field instead of a student; OUT then holds its answers to the val split too."""
+    """Train this model of the field instead of a student, its eyes opened as a student's are (eyes_steps, freeze_eyes);
+    OUT then holds its answers to the val split too."""
     transvae: TransVaeSettings = field(default_factory=TransVaeSettings)
     """Dials of the baseline."""
 

@@ -282,8 +282,8 @@ class Trainer:
             torch.save(content, part)
 
     def _settings(self) -> dict[str, Any]:
-        """What a run must keep when it goes on: all but where it writes and how many cores it takes."""
-        aside = ("out", "threads", "workers", "device")
+        """What a run must keep when it goes on: neither where it writes and how many cores it takes, nor baselines."""
+        aside = ("out", "threads", "workers", "device", "baseline", "transvae")
         kept = {k: v for k, v in configuration.as_dict(self.config).items() if k not in aside}
         return kept | {"number of processes": self.crew.size}
 

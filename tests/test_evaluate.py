@@ -204,8 +204,20 @@ def test_a_unit_that_was_never_annotated_is_skipped_and_named(dyads: Path, tmp_p
     store = store_of(tmp_path / "store", processed.load(tmp_path / "data", "val"), noise=0.1)
     made = evaluate(config_of(tmp_path / "data", store, tmp_path / "out"))
     assert made.undefined() == ["AU18"]
-    assert "1 units never vary here and are skipped: AU18" in made.table()
+    assert "units that never vary here are skipped: AU18" in made.table()
     assert math.isfinite(made.main[scoring.MODEL].macro["macro_ccc"].value)
+
+
+def test_a_number_that_is_no_probability_is_refused_by_session_unit_and_frame(dyads: Path, tmp_path: Path) -> None:
+    sessions = processed.load(dyads, "val")
+    store = PredictionStore.open(store_of(tmp_path / "store", sessions, noise=0.1), au_names=SEED17.units)
+    said = store.read(sessions[1].id)
+    act = said.act_prob.copy()
+    act[40, 1, 8] = 1.5
+    store.write(sessions[1].id, said.prob.copy(), act)
+    wanted = f"predictions of {sessions[1].id}: activation of AU12 is 1.5 at frame 40, 4 frames ahead"
+    with pytest.raises(ValueError, match=wanted):
+        evaluate(config_of(dyads, tmp_path / "store", tmp_path / "out"))
 
 
 def test_a_single_session_is_scored_without_pretending_to_an_interval(dyads: Path, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_robots_intensities_and_limits_are_those_that_the_loop_obeys() -> No
 
 
 def test_an_unknown_robot_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"robot 'tin'.*known: null, sim"):
+    with pytest.raises(ValueError, match=r"robot 'tin'.*known: .*null.*sim"):
         Robot.load("tin")
 
 
@@ -186,7 +186,18 @@ def test_motion_is_that_of_the_robots_intensities(made: Report) -> None:
     np.testing.assert_allclose(track.speed["p95"], np.mean([np.percentile(s, 95, axis=0) for s in steps], axis=0))
     assert track.fastest == pytest.approx(max(s.max() for s in steps))
     assert track.scores["speed_above"].value == pytest.approx(np.mean([(s > 6.0).mean() for s in steps]), abs=1e-9)
+    for name, order, limit in (("acceleration", 2, 80.0), ("jerk", 3, robot.limits.jerk_per_s3)):
+        sizes = [np.abs(np.diff(c.astype(np.float64), order, axis=0)) * 30**order for c in curves]
+        share = np.mean([(size > limit).mean() for size in sizes])
+        assert track.scores[f"{name}_above"].value == pytest.approx(share, abs=1e-4)
     assert case.length - 4 == len(curves[0])
+
+
+def test_a_robot_without_a_limit_of_jerk_has_no_share_above_it(made: Report) -> None:
+    free = replace(made.movement.robot, limits=sequence.Limits(velocity_per_s=6.0, acceleration_per_s2=80.0))
+    curves = {"truth": [c.true(4) for c in made.evidence.cases]}
+    found = movement.movement(made.evidence, curves, 4, np.ones((2, len(made.evidence.cases))), free)
+    assert np.isnan(found.tracks["truth"].scores["jerk_above"].value)
 
 
 def test_frames_without_labels_are_held_for_the_motors_and_left_out_for_the_rest() -> None:

@@ -72,6 +72,14 @@ def test_a_unit_that_never_varies_is_skipped_and_counted() -> None:
     assert value == pytest.approx(got.ccc[:2].mean())
 
 
+def test_mimicry_leaves_a_unit_alone_that_nobody_annotated() -> None:
+    speaker, listener = curves(5)
+    listener[:, 1] = np.nan
+    for mimic in baselines.fit_mimicry([speaker], [listener]):
+        assert np.isfinite(mimic.predict(speaker)).all()
+        assert (mimic.predict(speaker)[:, 1] == 0).all()
+
+
 def test_a_mean_over_no_defined_unit_is_not_a_number() -> None:
     value, defined = agreement.macro(np.full(3, np.nan))
     assert np.isnan(value)

@@ -41,7 +41,7 @@ def test_activity_equals_scikit_learn(seed: int, frames: int) -> None:
         assert np.isnan(got.f1[a]) == (not y.any())
         if y.any():
             assert got.f1[a] == pytest.approx(sk.f1_score(y, said), abs=1e-9)
-            assert got.auprc[a] == pytest.approx(sk.average_precision_score(y, act_prob[:, a]), abs=1e-6)
+            assert got.auprc[a] == pytest.approx(sk.average_precision_score(y, act_prob[:, a]), abs=1e-9)
         assert got.mae[a] == pytest.approx(sk.mean_absolute_error(true[:, a].astype(float), prob[:, a].astype(float)))
         assert got.rmse[a] ** 2 == pytest.approx(
             sk.mean_squared_error(true[:, a].astype(float), prob[:, a].astype(float))

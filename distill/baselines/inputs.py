@@ -34,13 +34,17 @@ UNITS = (*SEED17.units, *(u for u in REACT15.units if u not in SEED17.units))
 
 @dataclass(frozen=True)
 class Material:
-    """One session: crops [T, h, w, 3] uint8, cepstra [T, 78], targets [T, A] and [T, 58], NaN where not annotated."""
+    """One session: crops [T, h, w, 3] uint8, cepstra [T, 78], targets [T, A] and [T, 58], NaN where not annotated.
+
+    `speaker`: the speaker's own UNITS [T, U], NaN where they are not known or no face is seen.
+    """
 
     id: str
     frames: NDArray[np.uint8]
     cepstra: Floats
     attributes: Floats
     face: Floats
+    speaker: Floats
 
     @property
     def n_frames(self) -> int:
@@ -108,7 +112,16 @@ def _material(root: Path, session: Session, settings: TransVaeSettings, item: It
         coefficients = challenge.read_coefficients(item.listener.coefficients)
         held = attributes.on_grid(coefficients, item.fps)[0][:n]
         face[: len(held)] = held
-    return Material(session.id, front.frames[:n], cepstra(front.audio, n), wanted, face)
+    own = _speaker(root, session, front, n)
+    return Material(session.id, front.frames[:n], cepstra(front.audio, n), wanted, face, own)
+
+
+def _speaker(root: Path, session: Session, front: front_cache.FrontSession, n: int) -> Floats:
+    own, out = processed.speaker_units(root, session.id, UNITS), np.full((n, len(UNITS)), np.nan, np.float32)
+    if own is not None:
+        out[: len(own)] = own[:n]
+        out[front.present[:n, 0] < 0.5] = np.nan
+    return out
 
 
 def _challenge_items(root: Path, split: str) -> Mapping[str, Item]:

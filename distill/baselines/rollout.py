@@ -37,31 +37,33 @@ def whole_windows(values: Tensor, window: int) -> Tensor:
     return values if not missing else torch.cat([values, values[:, -1:].expand(-1, missing, *values.shape[2:])], dim=1)
 
 
-def behaviours(model: TransVae, frames_u8: Tensor, cepstra: Tensor, settings: TransVaeSettings) -> list[Tensor]:
+def behaviours(model: TransVae, shown: Tensor, cepstra: Tensor, settings: TransVaeSettings) -> list[Tensor]:
     """What each answer may look at, one [B, ≤ context, D] per window; offline a single one with all frames.
 
-    No entry depends on a frame after its window. Crops [B, T, h, w, 3], cepstra [B, T, 78].
+    No entry depends on a frame after its window. Crops [B, T, h, w, 3], or their `features` [B, T, D] where each frame
+    is encoded once; cepstra [B, T, 78].
     """
     if not model.online:
-        return [model.encode(pictures(frames_u8), cepstra)]
+        return [model.encode(pictures(shown), cepstra)]
     window, context = model.window_frames, settings.context_frames
-    frames_u8, cepstra = whole_windows(frames_u8, window), whole_windows(cepstra, window)
+    shown, cepstra = whole_windows(shown, window), whole_windows(cepstra, window)
     total = cepstra.shape[1]
     spans = [(max(end - context, 0) if context else 0, end) for end in range(window, total + 1, window)]
     if settings.encode == "history":
-        return [model.encode(pictures(frames_u8[:, a:b]), cepstra[:, a:b]) for a, b in spans]
-    seen = _running(model, frames_u8, cepstra)
-    return [seen[:, a:b] for a, b in spans]
+        return [model.encode(pictures(shown[:, a:b]), cepstra[:, a:b]) for a, b in spans]
+    behaviour = model.joined(shown if shown.ndim == 3 else features(model, shown), cepstra)
+    return [behaviour[:, a:b] for a, b in spans]
 
 
-def _running(model: TransVae, frames_u8: Tensor, cepstra: Tensor) -> Tensor:
-    """Behaviour [B, T, D], every frame encoded once."""
-    at_once = ENCODED_AT_ONCE * model.window_frames
+def features(model: TransVae, frames_u8: Tensor) -> Tensor:
+    """Crops [B, T, h, w, 3] → [B, T, D] with T whole windows, every frame encoded once, knowing its window's end."""
+    window = model.window_frames
+    frames_u8 = whole_windows(frames_u8, window)
     state = NOTHING
     parts: list[Tensor] = []
-    for start in range(0, cepstra.shape[1], at_once):
-        part = slice(start, start + at_once)
-        seen, state = model.encode_windows(pictures(frames_u8[:, part]), cepstra[:, part], state)
+    for start in range(0, frames_u8.shape[1], ENCODED_AT_ONCE * window):
+        part = pictures(frames_u8[:, start : start + ENCODED_AT_ONCE * window])
+        seen, state = model.video.windows(part, window, state)
         parts.append(seen)
     return torch.cat(parts, dim=1)
 

@@ -1,7 +1,8 @@
 """The training run of a baseline: `python -m distill.train --baseline transvae-online` comes here.
 
-Steps, validation, resume points; at the end the weights, their card and the answers to the validation split. A step's
-clips and noise depend on (seed, step) alone, so an interrupted run that goes on gives the same model.
+Eyes first, then steps, validation, resume points; at the end the weights, their card and the answers to the validation
+split. A step's clips and noise depend on (seed, step) alone, so an interrupted run that goes on gives the same model.
+Validation is shown, never chosen by: what ships are the last weights.
 Shapes: B clips, T frames, A attributes.
 """
 
@@ -17,16 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from distill.baselines import folder, inputs, predict, rollout
+from distill.baselines import eyes, folder, inputs, predict, rollout
+from distill.baselines.clips import Clips, later
 from distill.baselines.folder import Trained
-from distill.baselines.inputs import Material
 from distill.baselines.loss import objective
 from distill.baselines.transvae import TransVae
 from distill.batches import known_mean
 from distill.crew import Crew
 from distill.log import Log, forget_after
-from dyad import augment
 from dyad import config as configuration
 from dyad.metrics import agreement
 from dyad.provenance import atomic_path, run_card
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 LARGEST_GRADIENT = 1.0
 FIRST_ANSWERS = 0.1
 """The last layer's weights start this much smaller, so that the first answers lie near the training mean."""
-ASIDE = ("out", "threads", "workers", "device")
-"""What a run may change when it goes on."""
+FIRST_TOKENS = 0.02
+"""The tokens start this much shorter: beside normal ones what was seen hardly moves the mean, and noise drowns it."""
+USED = ("dataset", "eyes_steps", "freeze_eyes", "steps", "batch", "clip_frames", "learning_rate", "weight_decay",
+        "augment", "validate_every", "validate_sessions", "seed", "baseline", "transvae")  # fmt: skip
+"""What a run must keep when it goes on; all else is of no use to a baseline, or may change."""
 
 
 def train(config: Config) -> None:
@@ -84,7 +88,9 @@ class Trainer:
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.step = 0
-        self._resume()
+        if not self._resume():
+            self._open_eyes()
+        self.source = Clips(self.usable, config, self._looked())
         config.out.mkdir(parents=True, exist_ok=True)
         configuration.save(config, config.out / "config.yaml")
 
@@ -97,10 +103,26 @@ class Trainer:
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
             last.weight.mul_(FIRST_ANSWERS)
+            model.tokens.mul_(FIRST_TOKENS)
             last.bias.copy_(torch.from_numpy(self.mean))
             model.cepstra_mean.copy_(torch.from_numpy(heard.mean(axis=0)))
             model.cepstra_scale.copy_(torch.from_numpy(np.maximum(heard.std(axis=0), 1e-3)))
         return model
+
+    def _open_eyes(self) -> None:
+        config = self.config
+        loss = eyes.open_eyes(self.model, self.usable, config.augment, steps=config.eyes_steps, seed=config.seed)
+        if loss is not None:
+            print(f"eyes: {config.eyes_steps} steps on single frames, loss {loss:.3f}")
+
+    def _looked(self) -> list[Tensor]:
+        """With eyes that stay as they are, what they make of every session, [T, D] each; nothing where they learn."""
+        if not self.config.freeze_eyes:
+            return []
+        self.model.video.requires_grad_(False)
+        if not self.model.online or self.settings.encode == "history":
+            return []  # normalised over each clip anew
+        return [eyes.look(self.model, material) for material in tqdm(self.usable, desc="looks", mininterval=2.0)]
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
@@ -117,18 +139,8 @@ class Trainer:
                 log.write(self.step, terms)
 
     def clips(self, step: int) -> list[Tensor]:
-        """Crops [B, T, h, w, 3], cepstra [B, T, 78] and the targets of a step, `ahead_frames` later."""
-        config, rng = self.config, np.random.default_rng((self.config.seed, step))
-        lengths = np.array([m.n_frames - config.clip_frames + 1 for m in self.usable], np.float64)
-        cut: list[tuple[NDArray[Any], ...]] = []
-        for i in rng.choice(len(self.usable), config.batch, p=lengths / lengths.sum()):
-            material, start = self.usable[i], int(rng.integers(int(lengths[i])))
-            shown = augment.move_picture(material.frames[start : start + config.clip_frames], rng, config.augment)
-            shown = augment.light(shown, rng, config.augment)
-            heard = material.cepstra[start : start + config.clip_frames]
-            wanted = (_later(v, start + self.settings.ahead_frames, config.clip_frames) for v in _targets(material))
-            cut.append((shown, heard, *wanted))
-        return [torch.from_numpy(np.stack(column)).to(self.device) for column in zip(*cut, strict=True)]
+        """What a step learns from, see `Clips.draw`."""
+        return [column.to(self.device) for column in self.source.draw(step)]
 
     def train_step(self, clips: list[Tensor]) -> dict[str, float]:
         """One step of AdamW; the loss's terms."""
@@ -167,7 +179,7 @@ class Trainer:
         totals: list[NDArray[np.float64]] = []
         for material in self.val_set[: self.config.validate_sessions or None]:
             said = predict.answers(trained, material, [None])[0][:, columns]
-            true = _later(material.attributes, self.settings.ahead_frames, len(said))[:, columns]
+            true = later(material.attributes, self.settings.ahead_frames, len(said))[:, columns]
             totals.append(agreement.sums(np.clip(said, 0, 1), true, self.mean[columns]))
         scores = agreement.scores(np.sum(totals, axis=0))
         return {"skill": float(scores.total_skill), "ccc": agreement.macro(scores.ccc)[0]}
@@ -175,7 +187,7 @@ class Trainer:
     # ---- resume and ship --------------------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
-        return {k: v for k, v in configuration.as_dict(self.config).items() if k not in ASIDE}
+        return {k: v for k, v in configuration.as_dict(self.config).items() if k in USED}
 
     def _path(self) -> Path:
         return self.config.out / "resume.pt"
@@ -190,9 +202,10 @@ class Trainer:
         with atomic_path(self._path()) as part:
             torch.save(content, part)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from the last resume point; whether there was one."""
         if not self._path().is_file():
-            return
+            return False
         content: dict[str, Any] = torch.load(self._path(), weights_only=True, map_location=self.device)
         differing = [k for k, v in self._settings().items() if content["config"].get(k) != v]
         if differing:
@@ -204,6 +217,7 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         forget_after(self.config.out, self.step)
         print(f"going on at step {self.step} of {self.config.steps}")
+        return True
 
     def _trained(self, run: dict[str, Any] | None = None) -> Trained:
         assert self.config.baseline is not None
@@ -222,15 +236,3 @@ class Trainer:
         inputs_of = {"dataset": str(self.config.dataset)}
         card = run_card(command="distill.train", config=configuration.as_dict(self.config), inputs=inputs_of)
         return folder.save(self.config.out, self._trained(card))
-
-
-def _targets(material: Material) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return material.attributes, material.face
-
-
-def _later(values: NDArray[np.float32], first: int, frames: int) -> NDArray[np.float32]:
-    """Rows first … first + frames - 1, NaN past the end."""
-    out = np.full((frames, values.shape[1]), np.nan, np.float32)
-    there = values[first : first + frames]
-    out[: len(there)] = there
-    return out

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.baselines.settings import N_FACE
-from distill.baselines.vision import NOTHING, WIDTH, State, VideoEncoder
+from distill.baselines.vision import WIDTH, VideoEncoder
 
 HEADS, FFN = 4, 256
 CEPSTRA, ATTRIBUTES, WINDOW_FRAMES = 78, 25, 8
@@ -109,14 +109,10 @@ class TransVae(nn.Module):
 
     def encode(self, video: Tensor, cepstra: Tensor) -> Tensor:
         """Frames [B, 3, T, h, w] and cepstra [B, T, 78] → the speaker's behaviour [B, T, D]; each knows all frames."""
-        return self._join(self.video(video), cepstra)
+        return self.joined(self.video(video), cepstra)
 
-    def encode_windows(self, video: Tensor, cepstra: Tensor, state: State = NOTHING) -> tuple[Tensor, State]:
-        """The same for whole windows, where a frame knows those up to its window's end; goes on from `state`."""
-        seen, state = self.video.windows(video, self.window_frames, state)
-        return self._join(seen, cepstra), state
-
-    def _join(self, seen: Tensor, cepstra: Tensor) -> Tensor:
+    def joined(self, seen: Tensor, cepstra: Tensor) -> Tensor:
+        """Video features [B, T, D] and cepstra [B, T, 78] → the speaker's behaviour [B, T, D]."""
         heard = self.audio((cepstra - self.cepstra_mean) / self.cepstra_scale)
         return self.join(torch.cat([seen, heard], dim=2))
 

@@ -35,16 +35,17 @@ NOTHING: State = (None,) * 5
 def running_norm(x: Tensor, window: int, past: Sums | None) -> tuple[Tensor, Sums]:
     """[B, C, T, h, w] normalised window by window, each by all values up to its end; T is a multiple of the window."""
     cut = x.unflatten(2, (-1, window))  # [B, C, W, K, h, w]
-    total, squares = (v.sum(dim=(3, 4, 5), dtype=torch.float64).cumsum(dim=2) for v in (cut, cut * cut))
     each = cut[0, 0, 0].numel()
+    variance, mean = (v.double() for v in torch.var_mean(cut, dim=(3, 4, 5), correction=0))
+    total, squares = (each * v.cumsum(dim=2) for v in (mean, variance + mean**2))
     count = each * torch.arange(1, cut.shape[2] + 1, device=x.device)
     if past is not None:
         total, squares, count = total + past.total[..., None], squares + past.squares[..., None], count + past.values
     mean = total / count
     scale = torch.rsqrt((squares / count - mean**2).clamp(min=0) + EPSILON)
-    mean, scale = (v.to(x.dtype)[..., None, None, None] for v in (mean, scale))
+    shift, scale = (v.to(x.dtype)[..., None, None, None] for v in (-mean * scale, scale))
     seen = (0 if past is None else past.values) + each * cut.shape[2]
-    return ((cut - mean) * scale).flatten(2, 3), Sums(seen, total[..., -1], squares[..., -1])
+    return torch.addcmul(shift, cut, scale).flatten(2, 3), Sums(seen, total[..., -1], squares[..., -1])
 
 
 class Layer(nn.Module):

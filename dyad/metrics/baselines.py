@@ -35,8 +35,12 @@ class Mimicry:
 
 
 def fit_mimicry(speaker: Sequence[Floats], listener: Sequence[Floats]) -> tuple[Mimicry, Mimicry]:
-    """(least squares, matched spread) over training sessions: lists of [T, A] of equal lengths."""
+    """(least squares, matched spread) over training sessions: lists of [T, A] of equal lengths.
+
+    NaN in `listener` is not annotated; a unit that never is stays at 0.
+    """
     y = np.concatenate(listener).astype(np.float64)
+    y[:, np.isnan(y).all(axis=0)] = 0
     correlation = np.zeros((len(LAGS), y.shape[1]))
     for i, lag in enumerate(LAGS):
         x = np.concatenate([lagged(s, lag) for s in speaker]).astype(np.float64)
