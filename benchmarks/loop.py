@@ -2,11 +2,13 @@
 
     python -m benchmarks.loop --source deploy/assets/clip.mp4 --seconds 60
 
-In real time, on the simulated head, the clip played again and again until the time is over. A human table first, one
-JSON line last; the whole goes to benchmarks/results/loop.json.
+In real time, on two cores and the simulated head, the clip played again and again until the time is over. A human
+table first, one JSON line last; the whole goes to benchmarks/results/loop.json.
 """
 
 import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from dyad.config import parse, run_main
 from dyad.provenance import write_json
 
 TICK_MS = 1000 / FPS
+CORES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,8 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
 def main(argv: list[str] | None = None) -> int:
     """Play, print, write."""
     config = parse(Config, argv, prog="python -m benchmarks.loop", description=(__doc__ or "").splitlines()[0])
+    if sys.platform == "linux" and len(os.sched_getaffinity(0)) > CORES:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     found = play(config)
     report.print_table(found)
     print("commands every {p50_ms} ms (p1 {p1_ms}, p99 {p99_ms})".format(**found["command_every_ms"]))
@@ -90,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{'kept  ' if kept else 'BROKEN'} {promise}")
     write_json(config.out, found)
     print(json.dumps(found))
-    return 0
+    return 0 if all(found["verdicts"].values()) else 1
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def soak(result: dict[str, Any]) -> str:
     minutes, speed = len(result["minutes"]), result["times_real_time"]
     return (
         f"{minutes} minutes of stream at {speed:.1f} times real time on a fake clock: memory within "
-        f"{abs(result['memory_change_mb']):.1f} MB of the first minute's; the last minute's p50 is "
-        f"{result['p50_last_of_second']:.2f} and its p99 {result['p99_last_of_second']:.2f} of the second's "
+        f"{abs(result['memory_change_mb']):.1f} MB of the first minute's; the last minute's ticks take "
+        f"{result['busy_p50_last_of_second']:.2f} (p50) and {result['busy_p99_last_of_second']:.2f} (p99) of the "
+        f"second minute's processor time, {result['p99_last_of_second']:.2f} (p99) of its wall time "
         "([results](benchmarks/results/soak.json), `python -m benchmarks.soak`)."
     )

@@ -1,5 +1,6 @@
 """A recording played again and again, for runs that are longer than any clip: each round is decoded anew."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ class Repeating:
 
     def __init__(self, path: Path, spec: StudentSpec, frames: int) -> None:
         self.name, self.greeting, self.note, self.recording = f"{path.name}, again and again", "", "", path
-        self.counts = Counts()
+        self._counted = Counts()
         self._path, self._spec, self._frames = path, spec, frames
         self._first, self._start_s = 0, 0.0
         self._round = FileSource(path, spec)
         self.sound = self._round.sound
+
+    @property
+    def counts(self) -> Counts:
+        """Of all rounds together."""
+        rounds = (self._counted, self._round.counts)
+        return Counts(**{f.name: sum(getattr(c, f.name) for c in rounds) for f in fields(Counts)})
 
     def wait_until_ready(self) -> None:
         """Block until the first round is decoded ahead."""
@@ -47,6 +54,7 @@ class Repeating:
             return None
         packet = self._round.read(frame - self._first)
         if packet is None:
+            self._counted = self.counts
             self._round.close()
             self._first, self._round = frame, FileSource(self._path, self._spec)
             packet = self._round.read(0)

@@ -78,6 +78,7 @@ def _hook(module: Any, end: str, scale: float) -> None:
 def _write_torch(name: str, model: "Student", path: Path) -> None:
     """TorchScript or exported program of the step; both hold the rounded weights of a quantised student."""
     import copy
+    import io
     import warnings
 
     import torch
@@ -95,7 +96,9 @@ def _write_torch(name: str, model: "Student", path: Path) -> None:
         with warnings.catch_warnings():  # torch announces the end of TorchScript; the format is still asked for
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes become constants: all of them are fixed
-            torch.jit.save(torch.jit.trace(step, example), path)
+            whole = io.BytesIO()  # on a full disk torch's own writer ends the process instead of raising
+            torch.jit.save(torch.jit.trace(step, example), whole)
+        path.write_bytes(whole.getvalue())
 
 
 def write(name: str, model: "Student", folder: Path, *, precision: str, runtime: str) -> tuple[Path, str, str]:

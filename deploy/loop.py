@@ -25,6 +25,8 @@ from student.face import Box
 from student.frontend import Frontend
 
 KEEP_FRAMES = 60 * FPS
+IDLE_FRAMES = 2 * FPS
+"""With nobody seen and nothing heard for so long no plan is sent, and the controller brings the face to neutral."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Tick:
     delivered_at_s: float
     """When its plan was handed over, on the loop's clock."""
     plan: AUPlan | None
-    """What was handed over; the last safe plan where this frame's answer was refused, None before the first."""
+    """What was handed over; the last one where this frame's answer was refused or nobody was there, None before any."""
     box: Box | None
     flags: tuple[str, ...]
 
@@ -80,7 +82,7 @@ class Loop:
         self._state = engine.init_state()
         self._src, self._dst = positions(self._spec.au_names, SEED17.units)  # robots are told the seventeen, by name
         self._plan: AUPlan | None = None
-        self._seq = 0
+        self._seq = self._idle_frames = 0
 
     def run(self, source: Source) -> Trace:
         """Follow the source to its end."""
@@ -111,9 +113,11 @@ class Loop:
             inputs = self._front.pack(packet.picture, seen.box, packet.audio)
         with self.times.stage("student"):
             prob = self._think({"frame_u8": inputs.frame, "audio": inputs.audio, "present": inputs.present})
-        if prob is not None:
+        self._idle_frames = 0 if inputs.present.any() else self._idle_frames + 1
+        sent = prob is not None and self._idle_frames <= IDLE_FRAMES
+        if prob is not None and sent:
             self._plan = self._planned(prob, packet, seen)
-        self.link.deliver(None if prob is None else self._plan)
+        self.link.deliver(self._plan if sent else None)
         flags = (*packet.flags, *seen.flags)
         self.trace.ticks.append(
             Tick(packet.frame, packet.captured_at_s, self.clock.now_s(), self._plan, seen.box, flags)

@@ -26,6 +26,7 @@ from deploy.safety.estop import KeyStop
 from deploy.safety.http import SafetyHttp
 from deploy.safety.signals import Ended, EndSignals
 from deploy.sources import Source
+from deploy.sources.stream import without_password
 from deploy.timing import StageTimes
 from dyad import media
 from dyad.action_units import SEED17
@@ -132,11 +133,11 @@ class RunSession:
         report.print_table(summary)
         if self._source.note:
             print(self._source.note)
-        if self._films and self._calibration is not None and summary["ticks"]:
-            self._film(summary)
         if self._config.report is not None:
             write_json(self._config.report, summary)
             print(f"report: {self._config.report}")
+        if self._films and self._calibration is not None and summary["ticks"]:
+            self._film(summary)
 
     def _film(self, summary: dict[str, Any]) -> None:
         ticks, save = list(self._loop.trace.ticks), self._config.save
@@ -150,8 +151,13 @@ class RunSession:
 
 
 def _public(config: Config) -> dict[str, Any]:
-    """The settings without what addresses carry behind their question mark: a robot's key belongs in no report."""
-    return as_dict(config) | {"robot": config.robot.partition("?")[0], "source": config.source.partition("?")[0]}
+    """The settings without the secrets that addresses carry: no key of a robot, no password of a camera."""
+    heard = None if config.audio is None else without_password(config.audio)
+    return as_dict(config) | {
+        "robot": config.robot.partition("?")[0],
+        "source": without_password(config.source),
+        "audio": heard,
+    }
 
 
 def _warm_up(engine: Engine) -> None:

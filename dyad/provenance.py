@@ -100,8 +100,10 @@ def atomic_path(path: Path | str) -> Generator[Path]:
     _remove(part)
     try:
         yield part
-    except BaseException:
+    except BaseException as error:
         _remove(part)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(target)  # a write that fails, as on a full disk, does not say where
         raise
     if part.is_dir() and target.is_dir():
         old = target.with_name(target.name + ".old")

@@ -22,7 +22,7 @@ def stream(url: str, *, sound: bool = True, options: dict[str, str] | None = Non
     if scheme.startswith("rtsp"):
         ours |= {"rtsp_transport": "tcp", "reorder_queue_size": "0"}
     return AvDevice(
-        _without_password(url),
+        without_password(url),
         url,
         driver="mpegts" if scheme in ("udp", "tcp") else None,
         options=ours | (options or {}),
@@ -33,7 +33,7 @@ def stream(url: str, *, sound: bool = True, options: dict[str, str] | None = Non
     )
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """The address as it may be printed and reported."""
     scheme, _, rest = url.partition("://")
     host = rest.split("/", 1)[0]
