@@ -109,6 +109,8 @@ class RosbridgePeer(WebSocketPeer):
     """rosbridge: a topic is advertised before anything is published to it, and messages have their type's fields."""
 
     name = "rosbridge"
+    pose: dict[str, Any] | None = None
+    """What a subscriber is told at once."""
 
     def begin(self, connection: Any) -> None:
         self.topics: dict[str, str] = {}
@@ -123,6 +125,8 @@ class RosbridgePeer(WebSocketPeer):
                 del self.topics[said["topic"]]
             case "subscribe":
                 self.subscriptions[said["topic"]] = said["type"]
+                if self.pose is not None:
+                    self.publish(said["topic"], self.pose)
             case "publish":
                 self._published(self.topics[said["topic"]], said["msg"])
             case other:

@@ -11,6 +11,7 @@ from deploy import robots
 from deploy.calibration import FOLDER, Calibration, Mixer
 from deploy.head.model import CHANNELS, NAMES, STEP_S
 from deploy.head.painter import HeadPainter
+from deploy.motion.holds import HoldRule
 from deploy.plan import Command
 from deploy.robots.sim import SimRobot, make
 from dyad.action_units import SEED17
@@ -88,6 +89,22 @@ def test_a_calibration_that_could_move_a_robot_wrongly_is_refused(change: dict[s
         dataclasses.replace(SIM, **change)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"velocity_per_s": 0.8},
+        {"velocity_per_s": 6.0, "acceleration_per_s2": 10.0},  # away at full speed: it must stop first
+        {"dead_time_s": 0.95},
+        {"time_constant_s": 0.35},
+        {"rate_hz": 2.0},
+    ],
+)
+def test_motors_that_could_not_be_home_in_time_from_full_speed_are_refused(change: dict[str, float]) -> None:
+    assert Calibration.load("sim") == SIM, "as shipped it is taken"
+    with pytest.raises(ValueError, match=r"may need .* s to neutral, more than the 1\.4 s"):
+        dataclasses.replace(SIM, **change)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("change", [{"au": {"AU26": {"jow": 1.0}}}, {"share_max": ("jow",)}])
 def test_a_channel_that_the_robot_lacks_is_refused_with_the_nearest(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"sim.*'jow'.*did you mean 'jaw'"):
@@ -118,6 +135,16 @@ def test_lips_apart_and_jaw_drop_share_the_jaw_by_the_larger_never_the_sum() -> 
 def test_antagonists_cancel_on_a_channel_they_share() -> None:
     corner = NAMES.index("corner_up_left")
     assert Mixer(SIM).mix(face(AU12=0.6, AU15=0.6))[corner] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["jaw", "lid_upper_left", "lid_upper_right"])
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_jaw_or_lid_is_not_kept_far_out_for_long(name: str, side: float) -> None:
+    rule, far = HoldRule(SIM), np.zeros(len(NAMES))
+    far[NAMES.index(name)] = side
+    for _ in range(5 * 60):
+        goal, _ = rule.apply(far, far, 1 / 60)
+    assert goal[NAMES.index(name)] == 0.6 * side
 
 
 def test_the_head_has_at_least_24_servos_and_every_unit_moves_one() -> None:

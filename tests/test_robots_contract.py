@@ -199,7 +199,7 @@ def test_a_missing_package_is_asked_for_by_name(name: str, monkeypatch: pytest.M
         ("rosbridge:host?facs=face facs", "wanted a topic"),
         ("ros2:?domain=300", "0 to 232"),
         ("lsl:elsewhere", "no address but `network`"),
-        ("sim:there", "no address but `live`"),
+        ("sim:live", "takes no address, got 'live'"),
         ("dynamixel", "serial port behind a colon"),
         ("dynamixel:/dev/ttyUSB0?baud=57600", "1000000 baud or more"),
     ],

@@ -154,6 +154,27 @@ def test_one_garbled_answer_is_forgiven_and_silence_is_not(servos: DynamixelPeer
     robot.close()
 
 
+def test_a_servo_that_missed_the_word_is_told_again_until_its_torque_is_off(servos: DynamixelPeer) -> None:
+    robot = servos.robot()
+    robot.open()
+    servos.bus.servos[20].deaf_to, servos.bus.servos[20].misses = TORQUE, 2
+    robot.release()
+    servos.wait(servos.released)
+    robot.close()
+
+
+def test_a_servo_that_may_still_hold_torque_keeps_its_watchdog_and_says_so(servos: DynamixelPeer) -> None:
+    robot = servos.robot()
+    robot.open()
+    servos.bus.servos[20].deaf_to, servos.bus.servos[20].misses = TORQUE, 10**9
+    robot.release()
+    assert servos.bus.servos[20].get(WATCHDOG, 1) == 10
+    assert sum(servo.get(TORQUE, 1) for servo in servos.bus.servos.values()) == 1
+    with pytest.raises(RobotLost, match=r"torque may still be on \(servos \[20\] hold\); the bus watchdog stays armed"):
+        robot.feedback(0.0)
+    robot.close()
+
+
 def test_a_wrong_rate_of_the_bus_is_named(tmp_path: Path) -> None:
     with pytest.raises(_dynamixel_bus.BusError, match="1234567 baud is none of the rates"):
         _dynamixel_bus.Bus(str(tmp_path / "tty"), 1_234_567, [1])

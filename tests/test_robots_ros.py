@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from deploy import robots
 from deploy.calibration import Calibration, Channel
 from deploy.plan import Command
+from deploy.robots import RobotLost, _ros
 from deploy.robots import _ros2_types as types
 from deploy.robots._address import parse
+from deploy.robots._ros import Split, States
 from deploy.robots.ros2 import Ros2Robot, network
 from deploy.robots.rosbridge import RosbridgeRobot
 
@@ -101,7 +104,10 @@ def test_dds_stays_on_this_machine_unless_told_otherwise() -> None:
     robot.close()
 
 
-def test_joints_travel_as_a_trajectory_and_report_where_they_are(tmp_path: Path) -> None:
+def test_joints_travel_as_a_trajectory_and_report_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ros, "FIRST_STATE_S", 0.0)
     peer = Ros2Peer(tmp_path)
     robot = Ros2Robot(joints("ros2"), "127.0.0.1", {"domain": str(peer.domain)})
     robot.open()
@@ -131,6 +137,7 @@ def test_joints_through_rosbridge_report_where_they_are_until_that_is_old(
 ) -> None:
     peer = RosbridgePeer(tmp_path)
     robot = RosbridgeRobot(joints("rosbridge"), parse("rosbridge", peer.address, 9090), "let me in")
+    monkeypatch.setattr(_ros, "FIRST_STATE_S", 0.0)
     robot.open()
     peer.wait(lambda: bool(peer.subscriptions))
     assert peer.subscriptions == {"/joint_states": "sensor_msgs/msg/JointState"}
@@ -147,3 +154,81 @@ def test_joints_through_rosbridge_report_where_they_are_until_that_is_old(
     monkeypatch.undo()
     robot.close()
     peer.stop()
+
+
+def test_a_joint_head_is_open_only_once_its_pose_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ros, "FIRST_STATE_S", 20.0)
+    peer = RosbridgePeer(tmp_path)
+    robot = RosbridgeRobot(joints("rosbridge"), parse("rosbridge", peer.address, 9090), "")
+    peer.pose = {"name": ["neck", "jaw"], "position": [0.3, 0.25]}
+    robot.open()
+    seen = robot.feedback(1.0)
+    assert seen is not None, "the first thing a controller asks is answered"
+    np.testing.assert_allclose(seen.shares, [0.5, 0.5])
+    robot.close()
+    peer.stop()
+
+
+def test_a_ros_2_head_waits_for_its_pose_and_goes_on_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: Any = iter([[], [], [types.JointState(None, ["jaw", "neck"], [0.2, -0.2], [], [])]])  # type: ignore[arg-type]
+    stamp = SimpleNamespace(source_timestamp=time.time_ns())
+    robot: Any = Ros2Robot(joints("ros2"), "127.0.0.1", {"domain": "95"})
+
+    def taken(_: object) -> list[Any]:
+        states = next(said, [])
+        for state in states:
+            state.sample_info = stamp
+        return states
+
+    monkeypatch.setattr(robot, "_taken", taken)
+    robot.open()
+    np.testing.assert_allclose(robot.feedback(1.0).joints, [0.2, -0.2])
+    monkeypatch.setattr(_ros, "FIRST_STATE_S", 0.02)
+    robot.open()
+    assert robot.feedback(1.0) is None
+    robot.close()
+
+
+def test_a_joint_that_reports_no_number_says_nothing_instead_of_neutral() -> None:
+    calibration = joints("ros2")
+    states = States(calibration, Split(calibration))
+    states.hear(["jaw", "neck"], [float("nan"), 0.3], 1.0)
+    assert states.feedback(1.0, 1.0) is None
+    states.hear(["jaw"], [0.25], 1.1)
+    seen = states.feedback(1.1, 1.1)
+    assert seen is not None
+    np.testing.assert_allclose(seen.shares, [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    "message", [None, [], {"name": ["jaw"]}, {"name": None, "position": [1]}, {"name": ["jaw"], "position": [10**400]}]
+)
+def test_a_joint_state_that_is_none_loses_the_robot_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: Any
+) -> None:
+    monkeypatch.setattr(_ros, "FIRST_STATE_S", 0.0)
+    peer = RosbridgePeer(tmp_path)
+    robot = RosbridgeRobot(joints("rosbridge"), parse("rosbridge", peer.address, 9090), "")
+    robot.open()
+    peer.wait(lambda: bool(peer.subscriptions))
+    peer.publish("/joint_states", message)
+    with pytest.raises(RobotLost, match="said what is not in its protocol"):
+        until(lambda: robot.feedback(2.0))
+    robot.close()
+    peer.stop()
+
+
+def test_a_dds_reader_that_fails_is_a_lost_robot(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cyclonedds.core import DDSException
+
+    monkeypatch.setattr(_ros, "FIRST_STATE_S", 0.0)
+    robot: Any = Ros2Robot(joints("ros2"), "127.0.0.1", {"domain": "94"})
+    robot.open()
+
+    def fails(**_: object) -> None:
+        raise DDSException(DDSException.DDS_RETCODE_ERROR)
+
+    robot._entities["states"] = SimpleNamespace(take=fails)
+    with pytest.raises(RobotLost, match="robot ros2: DDS gave no joint states"):
+        robot.feedback(1.0)
+    robot.close()

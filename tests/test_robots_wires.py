@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,12 @@ def test_furhats_head_moves_ten_times_a_second_and_its_face_fifty(furhat: Furhat
     plain = Calibration.load("furhat")
     angles = {"HEAD_YAW": Channel(low=-20, high=20), "HEAD_PITCH": Channel(low=-15, high=15)}
     calibration = dataclasses.replace(plain, channels={**plain.channels, **angles})
-    robot = FurhatRobot(calibration, parse("furhat", furhat.address, 9000, ("key",)), furhat.KEY)
+    robot = FurhatRobot(calibration, parse("furhat", furhat.address, 9000, ("key",)))
     robot.open()
     sent = []
     for tick in range(100):  # one second at 100 Hz
         sent.append(robot.send(whole(calibration, tick / 100, tick), tick / 100))
-        robot._line.flush(1.0)
+        robot._api.line.flush(1.0)
     robot.close()
     kinds = [event["type"] for event in furhat.events]
     assert 48 <= kinds.count("request.face.params") <= 51
@@ -140,12 +141,13 @@ def test_a_slow_wire_gets_the_newest_pose_and_nobody_waits_for_it(
     furhat: FurhatPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_websocket, "STUCK_S", 60.0)
+    monkeypatch.setattr(_websocket, "SILENT_S", 60.0)
     robot: Any = furhat.robot()
     robot.open()
     furhat.may_read.clear()
     for tick in range(5_000):  # 4 MB, far more than all buffers between here and there
         last = robot.send(whole(robot.calibration, tick / 5_000, tick), float(tick))
-        assert len(robot._line._slots) <= 2
+        assert len(robot._api.line._slots) <= 2
     furhat.may_read.set()
     values = robot.calibration.device_values(last.shares)
     furhat.wait_for(dict(zip(robot.calibration.names, values.tolist(), strict=True)))
@@ -157,6 +159,7 @@ def test_a_wire_that_takes_nothing_any_more_is_lost_and_still_closes(
     furhat: FurhatPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_websocket, "STUCK_S", 0.1)
+    monkeypatch.setattr(_websocket, "SILENT_S", 0.1)
     monkeypatch.setattr(_websocket, "PING_S", 0.05)
     robot = furhat.robot()
     robot.open()
@@ -164,4 +167,25 @@ def test_a_wire_that_takes_nothing_any_more_is_lost_and_still_closes(
     with pytest.raises(RobotLost, match="robot furhat: the connection"):
         send_for_ever(robot)
     robot.release()
+    robot.close()
+
+
+def test_a_wire_that_took_nothing_for_a_third_of_a_second_is_lost_before_the_newest_pose_comes_as_a_jump(
+    furhat: FurhatPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_websocket, "SILENT_S", 60.0)  # no ping decides it
+    robot: Any = furhat.robot()
+    robot.open()
+    furhat.may_read.clear()
+    line = robot._api.line
+    ticks = itertools.count()
+    since_s = time.monotonic()
+    while time.monotonic() < since_s + 0.05:  # until all buffers are full
+        robot.send(whole(robot.calibration, 0.5, next(ticks)), float(next(ticks)))
+        since_s = line._writing_since or time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: since_s + 0.35)
+    with pytest.raises(RobotLost, match="takes nothing any more"):
+        line.check()
+    monkeypatch.undo()
+    furhat.may_read.set()
     robot.close()

@@ -104,10 +104,16 @@ def test_what_cannot_be_opened_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_a_robot_without_its_module_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "deploy.sources.furhat", None)
-    with pytest.raises(MediaError, match="furhat://"):
-        opened("furhat://127.0.0.1")
+@pytest.mark.parametrize(
+    ("source", "package", "extra"),
+    [("furhat://127.0.0.1", "websockets.sync.client", "furhat"), ("webrtc", "aiohttp", "webrtc")],
+)
+def test_senses_that_miss_a_package_name_it_and_the_command_that_brings_it(
+    source: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MediaError, match=rf"{package.partition('.')[0]}; install it with: uv sync --extra {extra}$"):
+        opened(source)
 
 
 def test_a_robots_own_module_feeds_the_same_rings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +339,7 @@ def test_the_missing_package_and_the_missing_library_are_named_with_the_command_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(MediaError, match=r"pip install 'rapport\[microphone\]'"):
+    with pytest.raises(MediaError, match=r"sounddevice; install it with: uv sync --extra microphone$"):
         Microphone().open()
 
 

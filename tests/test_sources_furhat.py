@@ -163,6 +163,9 @@ def test_damaged_pictures_and_blocks_are_passed_over(peer: SeeingFurhat) -> None
     for damaged in ("", "####", base64.b64encode(b"no jpeg at all").decode()):
         peer.say(type="response.camera.data", image=damaged)
         peer.say(type="response.audio.data", microphone=damaged[:4])
+    for odd in (1, ["jpeg"], {"data": ""}, None):
+        peer.say(type="response.camera.data", image=odd)
+        peer.say(type="response.audio.data", microphone=odd)
     peer.show(gradient(9))
     senses.wait(1, 0)
     following.end()

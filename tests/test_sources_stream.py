@@ -13,7 +13,7 @@ import pytest
 
 from deploy.sources import Packet
 from deploy.sources.live import LiveSource
-from deploy.sources.stream import SCHEMES, stream
+from deploy.sources.stream import SCHEMES, stream, without_password
 from dyad.clock import FPS, MonotonicClock
 from dyad.media import MediaError
 from student.spec import StudentSpec
@@ -221,6 +221,26 @@ def test_a_stream_that_nobody_sends_is_one_sentence_without_its_password() -> No
     ) as caught:
         stream(f"rtsp://someone:secret@127.0.0.1:{free_port()}/x").open()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://admin:secret@camera.local:554/live", "rtsp://camera.local:554/live"),
+        ("rtsp://admin:se/cr@et@camera/live", "rtsp://camera/live"),
+        ("rtmp://host/app/name?key=secret", "rtmp://host/app/name"),
+        ("rtsp://u:secret@host/live?user=a&password=se@cret", "rtsp://host/live"),
+        ("furhat://hal:9000?key=se@cret", "furhat://hal:9000"),
+        ("furhat:hal?key=secret", "furhat:hal"),
+        ("webrtc://0.0.0.0:8443?token_file=secret", "webrtc://0.0.0.0:8443"),
+        *(
+            (plain, plain)
+            for plain in ("camera:/dev/video0", "mic:default", "none", "talks/who?.mp4", "a/10:30@home.mp4")
+        ),
+    ],
+)
+def test_an_address_is_shown_without_user_password_and_query(source: str, shown: str) -> None:
+    assert without_password(source) == shown
 
 
 def test_every_scheme_that_is_promised_is_built_into_the_library() -> None:

@@ -54,9 +54,10 @@ class Bus:
         except self._failures as error:
             raise BusError(f"{port} does not open ({error})") from None
         self._port.ser.timeout, self._port.ser.write_timeout = READ_SLICE_S, WRITE_TIMEOUT_S
-        self._reader = sdk.GroupSyncRead(self._port, self._packets, *PRESENT)
-        for servo in ids:
-            self._reader.addParam(servo)
+        self._readers = {entry: sdk.GroupSyncRead(self._port, self._packets, *entry) for entry in (PRESENT, TORQUE)}
+        for reader in self._readers.values():
+            for servo in ids:
+                reader.addParam(servo)
 
     @contextlib.contextmanager
     def _on_the_wire(self) -> Iterator[None]:
@@ -102,16 +103,21 @@ class Bus:
 
     def positions(self, attempts: int = 1) -> list[int]:
         """Where all servos are, in ticks, from one request."""
-        result = -1
+        return [t - 2**32 if t >= 2**31 else t for t in self._of_all(PRESENT, attempts)]
+
+    def holding(self) -> list[int]:
+        """Ids of the servos that have torque, from one request."""
+        return [servo for servo, torque in zip(self._ids, self._of_all(TORQUE), strict=True) if torque]
+
+    def _of_all(self, entry: tuple[int, int], attempts: int = 1) -> list[int]:
+        """One entry of every servo's table, unsigned."""
+        reader, result = self._readers[entry], -1
         for _ in range(attempts):
             with self._on_the_wire():
-                result = self._reader.txRxPacket()
+                result = reader.txRxPacket()
             if result == self._success:
-                break
-        if result != self._success:
-            raise BusError(f"not every servo answers ({self._packets.getTxRxResult(result)})")
-        ticks = [self._reader.getData(servo, *PRESENT) for servo in self._ids]
-        return [t - 2**32 if t >= 2**31 else t for t in ticks]
+                return [reader.getData(servo, *entry) for servo in self._ids]
+        raise BusError(f"not every servo answers ({self._packets.getTxRxResult(result)})")
 
     def close(self) -> None:
         """Give the port back."""

@@ -9,5 +9,9 @@ def need(robot: str, module: str, package: str, extra: str | None = None) -> Any
     try:
         return importlib.import_module(module)
     except ImportError:
-        hint = f"install it with: uv sync --extra {extra or robot}"
-        raise ValueError(f"robot {robot} needs {package}; {hint}") from None
+        raise ValueError(f"robot {robot} needs {package}; {remedy(extra or robot)}") from None
+
+
+def remedy(extra: str) -> str:
+    """The end of the sentence about a missing package; senses say it in the same words."""
+    return f"install it with: uv sync --extra {extra}"

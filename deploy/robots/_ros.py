@@ -16,6 +16,8 @@ from deploy.robots import Feedback
 CODES = 99
 """Length of the message's arrays; the index is the FACS code."""
 OPTIONS = ("facs", "trajectory", "states")
+FIRST_STATE_S = 1.0
+"""How long `open` waits for the first joint states: a robot whose pose is unknown would be taken to be at neutral."""
 STALE_S = 0.5
 """Joint states older than this say nothing about now."""
 _UNIT = re.compile(r"AU([1-9]|[1-8]\d|9[0-8])")
@@ -79,11 +81,13 @@ class States:
         self._heard = {}
 
     def feedback(self, now_s: float, heard_now_s: float) -> Feedback | None:
-        """All joints, if each was heard lately; `heard_now_s` is now on the clock of `hear`."""
+        """All joints, if each was heard lately and is a number; `heard_now_s` is now on the clock of `hear`."""
         if not self._wanted or len(self._heard) < len(self._wanted):
             return None
         ages = [heard_now_s - at for at, _ in self._heard.values()]
         if max(ages) > STALE_S:
             return None
         joints = np.array([self._heard[name][1] for name in self._wanted])
+        if not np.isfinite(joints).all():
+            return None
         return Feedback(now_s - max(ages), self._calibration.shares_of(joints), joints)

@@ -16,8 +16,12 @@ from deploy.robots import RobotLost
 from deploy.robots._extras import need
 
 PING_S = 1.0
-STUCK_S = 2.0
-"""A wire that takes nothing for so long is called lost."""
+SILENT_S = 2.0
+"""A peer that answers no ping for so long is called lost."""
+STUCK_S = 0.3
+"""So is a wire that takes nothing for so long: after a longer stall the newest pose would come as a jump."""
+MALFORMED = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
+"""What reading a text of the peer raises when it is not what the protocol says."""
 SEND_BUFFER_BYTES = 8192
 
 
@@ -54,7 +58,7 @@ class Line:
                 additional_headers=self._headers,
                 open_timeout=timeout_s,
                 ping_interval=PING_S,
-                ping_timeout=STUCK_S,
+                ping_timeout=SILENT_S,
                 close_timeout=0.5,
                 compression=None,  # a few hundred bytes; compressing them costs more than sending them
                 max_size=2**24,  # a camera's picture
@@ -129,8 +133,8 @@ class Line:
             self._break("was closed by the other side")
         except self._failures as error:
             self._break(f"broke ({error or type(error).__name__})")
-        except ValueError as error:
-            self._break(f"said what is not in its protocol ({error})")
+        except MALFORMED as error:
+            self._break(f"said what is not in its protocol ({type(error).__name__}: {error})")
 
     def _break(self, why: str) -> None:
         with self._change:

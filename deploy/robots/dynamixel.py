@@ -4,8 +4,8 @@ Every channel carries its servo's id in its name, as in `id11_jaw`, and its neut
 bus: it writes the newest goal to all servos in one packet, then reads all positions in one; `send` and `feedback` never
 wait for it. Nothing but commands keeps the bus talking, so when commands stop, the servos' bus watchdog stops them. The
 servos' profiles are a second limit behind our own. Address: `dynamixel:/dev/ttyUSB0[?baud=1000000]`; slower than 1 Mbps
-is refused, as 24 goals would take longer than a frame. `release` switches torque off. Set the servos' Return Delay Time
-to 0, or reading them all takes longer than it need.
+is refused, as 24 goals would take longer than a frame. `release` switches torque off and asks whether it is. Set the
+servos' Return Delay Time to 0, or reading them all takes longer than it need.
 """
 
 import math
@@ -32,6 +32,8 @@ RPM_PER_UNIT = 0.229
 RPM2_PER_UNIT = 214.577
 HEADROOM = 1.25
 """How far the servos' own profile lies above our limits: it must catch a fault, not slow the motion."""
+RELAX_S = 0.5
+"""How long servos are told to let go before it is given up."""
 MISSES = 5
 """Failed readings in a row after which the bus is called lost."""
 _ID = re.compile(r"id(\d{1,3})_\w+")
@@ -158,12 +160,24 @@ class DynamixelRobot:
         if goal is not None and running:
             self._exchange(bus, goal)
         if let_go:
-            bus.write(table.TORQUE, [0] * len(self._ids))
-            bus.write(table.WATCHDOG, [0] * len(self._ids))
+            self._relax(bus)
             with self._change:
                 self._let_go = False
                 self._change.notify_all()
         return running
+
+    def _relax(self, bus: Bus) -> None:
+        """Torque off, told until all servos say that it is; then watchdogs off. A servo in doubt keeps its watchdog."""
+        until_s, doubt = time.monotonic() + RELAX_S, "nobody was asked"
+        while time.monotonic() < until_s:
+            bus.write(table.TORQUE, [0] * len(self._ids))
+            try:
+                if not (holding := bus.holding()):
+                    return bus.write(table.WATCHDOG, [0] * len(self._ids))
+                doubt = f"servos {holding} hold"
+            except BusError as error:
+                doubt = str(error)
+        raise BusError(f"torque may still be on ({doubt}); the bus watchdog stays armed")
 
     def _exchange(self, bus: Bus, goal: list[int]) -> None:
         """One packet out, all positions in; a reading that fails is forgiven a few times."""
@@ -204,7 +218,7 @@ class DynamixelRobot:
         return Feedback(now_s - (time.monotonic() - read_s), self.calibration.shares_of(joints), joints)
 
     def release(self) -> None:
-        """Torque off, watchdog off."""
+        """Torque off, seen to be off, then the watchdog."""
         with self._change:
             if self._running:
                 self._let_go = True

@@ -7,62 +7,36 @@ switches everything back on. Address: `furhat:HOST[:PORT][?key=KEY]`, port 9000;
 The robot's protocol has no encryption: whoever is on its network can read the key.
 """
 
-import json
-import os
-from typing import Any
-
 import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.plan import Command
 from deploy.robots import Feedback, RobotLost
 from deploy.robots._address import Address, parse
+from deploy.robots._furhat import PORT, RealtimeApi
 from deploy.robots._outgoing import Outgoing, Pace
-from deploy.robots._websocket import Line
 
-PORT = 9000
 HEAD = {"HEAD_YAW": "yaw", "HEAD_PITCH": "pitch", "HEAD_ROLL": "roll"}
 HEAD_HZ = 10.0
-ANSWER_S = 3.0
 DIGITS = 4
 
 
 class FurhatRobot:
     """A Furhat, real or virtual."""
 
-    def __init__(self, calibration: Calibration, address: Address, key: str) -> None:
+    def __init__(self, calibration: Calibration, address: Address) -> None:
         self.calibration = calibration
-        self._key = key
         self._shown = address.shown
         self._outgoing = Outgoing(calibration)
-        self._line = Line("furhat", f"ws://{address.shown}/v1/events", self._hear)
-        self._access: bool | None = None
+        self._api = RealtimeApi(address)
         self._head_pace = Pace(HEAD_HZ)
         self._head = {HEAD[name]: c for c, name in enumerate(calibration.names) if name in HEAD}
         self._face = [(c, name) for c, name in enumerate(calibration.names) if name not in HEAD]
 
-    def _hear(self, text: str) -> None:
-        event: Any = json.loads(text)
-        if isinstance(event, dict) and event.get("type") == "response.auth":
-            self._access = bool(event.get("access"))
-
-    def _event(self, kind: str, **fields: object) -> str:
-        return json.dumps({"type": kind, **fields})
-
     def open(self) -> None:
         """Connect and be let in; nothing moves."""
         self.close()
-        self._access = None
-        self._line.open()
-        key = {"key": self._key} if self._key else {}
-        self._line.put("auth", self._event("request.auth", request_id="auth", **key))
-        self._line.wait_for(lambda: self._access is not None, ANSWER_S)
-        if not self._access:
-            self._line.close()
-            said = "does not answer" if self._access is None else "refuses the key"
-            raise ValueError(
-                f"robot furhat: {self._shown} {said}; put its Realtime API key behind ?key= or into FURHAT_KEY"
-            )
+        self._api.open(f"robot furhat: {self._shown}")
         self._head_pace = Pace(HEAD_HZ)
         self._outgoing.begin()
 
@@ -72,11 +46,11 @@ class FurhatRobot:
             return last
         values = np.round(self._outgoing.values(command), DIGITS)
         if self._outgoing.last is None:
-            self._line.put("config", self._event("request.face.config", microexpressions=False))
+            self._api.put("request.face.config", microexpressions=False)
         if self._head:
             values = self._send_head(values, now_s)
         params = {name: float(values[c]) for c, name in self._face}
-        self._line.put("params", self._event("request.face.params", params=params))
+        self._api.put("request.face.params", "params", params=params)
         return self._outgoing.went(command, values)
 
     def _send_head(self, values: np.ndarray, now_s: float) -> np.ndarray:
@@ -84,7 +58,7 @@ class FurhatRobot:
         if self._head_pace.due(now_s):
             pose = {angle: float(values[c]) for angle, c in self._head.items()}
             whole = dict.fromkeys(HEAD.values(), 0.0) | pose
-            self._line.put("head", self._event("request.face.headpose", relative=False, **whole))
+            self._api.put("request.face.headpose", relative=False, **whole)
         elif self._outgoing.last is not None:
             before = self.calibration.device_values(self._outgoing.last.shares)
             rows = list(self._head.values())
@@ -97,24 +71,18 @@ class FurhatRobot:
     def release(self) -> None:
         """The face back to its default, the robot's own liveliness back on."""
         try:
-            self._line.put("params", self._event("request.face.reset"))
-            self._line.put("config", self._event("request.face.config", microexpressions=True, blinking=True))
+            self._api.put("request.face.reset", "params")
+            self._api.put("request.face.config", microexpressions=True, blinking=True)
         except RobotLost:
             return
-        self._line.flush(0.5)
+        self._api.line.flush(0.5)
 
     def close(self) -> None:
         """Hang up."""
         self._outgoing.end()
-        self._line.close()
+        self._api.line.close()
 
 
 def make(calibration: Calibration, address: str) -> FurhatRobot:
     """Entry point of `deploy.robots.load`."""
-    where = parse("furhat", address, PORT, ("key",))
-    return FurhatRobot(calibration, where, key_of(where))
-
-
-def key_of(address: Address) -> str:
-    """The Realtime API's key: from the address, else from FURHAT_KEY, else none."""
-    return address.options.get("key") or os.environ.get("FURHAT_KEY", "")
+    return FurhatRobot(calibration, parse("furhat", address, PORT, ("key",)))

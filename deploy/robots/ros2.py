@@ -16,7 +16,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.plan import Command
-from deploy.robots import Feedback, RobotLost
+from deploy.robots import Feedback, RobotLost, _ros
 from deploy.robots._address import HERE, options_of
 from deploy.robots._extras import need
 from deploy.robots._outgoing import Outgoing
@@ -55,7 +55,7 @@ class Ros2Robot:
         self._entities: dict[str, Any] = {}
 
     def open(self) -> None:
-        """Join the domain and announce the topics; nothing moves."""
+        """Join the domain, announce the topics, wait a moment for the first joint states; nothing moves."""
         self.close()
         core: Any = need("ros2", "cyclonedds.core", "cyclonedds")
         self._types: Any = need("ros2", "deploy.robots._ros2_types", "cyclonedds")
@@ -68,6 +68,9 @@ class Ros2Robot:
                 "a network interface here?"
             ) from None
         self._states.forget()
+        until_s = time.monotonic() + _ros.FIRST_STATE_S
+        while self._states.wanted and time.monotonic() < until_s and self.feedback(0.0) is None:
+            time.sleep(0.01)
         self._outgoing.begin()
 
     def _join(self) -> dict[str, Any]:
@@ -136,13 +139,19 @@ class Ros2Robot:
         if reader is None:
             return None
         heard_s = time.monotonic()
-        for state in reader.take(N=16):
+        for state in self._taken(reader):
             if not isinstance(state, self._types.JointState):
                 continue  # word that a publisher has left
             age_s = (time.time_ns() - state.sample_info.source_timestamp) / 1e9
             at_s = heard_s - age_s if 0 <= age_s <= LONGEST_SKEW_S else heard_s
             self._states.hear(state.name, state.position, at_s)
         return self._states.feedback(now_s, heard_s)
+
+    def _taken(self, reader: Any) -> list[Any]:
+        try:
+            return reader.take(N=16)
+        except self._failure as error:
+            raise RobotLost(f"robot ros2: DDS gave no joint states ({error})") from error
 
     def release(self) -> None:
         """Nothing to switch off: the robot keeps its last pose, which is the neutral one."""

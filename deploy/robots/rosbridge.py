@@ -14,7 +14,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.plan import Command
-from deploy.robots import Feedback, RobotLost
+from deploy.robots import Feedback, RobotLost, _ros
 from deploy.robots._address import Address, parse
 from deploy.robots._outgoing import Outgoing
 from deploy.robots._ros import OPTIONS, Split, States, Topics
@@ -49,16 +49,17 @@ class RosbridgeRobot:
         self._line.put(kind, json.dumps({"op": operation, "topic": topic, **fields}))
 
     def open(self) -> None:
-        """Connect and announce the topics; nothing moves."""
+        """Connect, announce the topics, wait a moment for the first joint states; nothing moves."""
         self.close()
-        self._line.open()
         self._states.forget()
+        self._line.open()
         if self._split.units:
             self._do("advertise facs", "advertise", self._topics.facs, type=FACS)
         if self._split.joints:
             self._do("advertise trajectory", "advertise", self._topics.trajectory, type=TRAJECTORY)
         if self._states.wanted:
             self._do("subscribe", "subscribe", self._topics.states, type=STATES, throttle_rate=0, queue_length=1)
+            self._line.wait_for(lambda: self._sensed() is not None, _ros.FIRST_STATE_S)
         self._outgoing.begin()
 
     def send(self, command: Command, now_s: float) -> Command:
@@ -91,6 +92,9 @@ class RosbridgeRobot:
     def feedback(self, now_s: float) -> Feedback | None:
         """Joint states, where every channel is a joint and has been heard lately."""
         self._line.check()
+        return self._sensed(now_s)
+
+    def _sensed(self, now_s: float = 0.0) -> Feedback | None:
         return self._states.feedback(now_s, time.monotonic())
 
     def release(self) -> None:

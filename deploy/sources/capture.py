@@ -25,6 +25,14 @@ CLOSE_S = 2.0
 """How long closing waits for a device's thread; a driver that hangs is left behind."""
 LOST = (av.error.FFmpegError, OSError, ValueError)
 """What a device raises when it cannot be opened or is lost."""
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
+"""What our own code or a library raises over data that it did not expect; a lost sense too, with its kind named."""
+
+
+def why(error: BaseException) -> str:
+    """The reason alone: FFmpeg's own text repeats the address, and with it a camera's password."""
+    said = str(getattr(error, "strerror", None) or error)
+    return f"{type(error).__name__}: {said}" if isinstance(error, MISTAKES) else said
 
 
 class Lateness:
@@ -133,7 +141,7 @@ class Follower:
         except LOST as error:
             if required:
                 raise
-            self.trouble = str(error)
+            self.trouble = why(error)
         self._thread = threading.Thread(target=self._run, name=device.name, daemon=True)
         self._thread.start()
 
@@ -154,8 +162,8 @@ class Follower:
         try:
             self.device.follow(self._senses, self._stop)
             self.trouble = "" if self._stop.is_set() else f"{self.device.name}: ended"
-        except LOST as error:
-            self.trouble = f"{self.device.name}: lost ({error})"
+        except (*LOST, *MISTAKES) as error:
+            self.trouble = f"{self.device.name}: lost ({why(error)})"
         finally:
             self.device.close()
         return self._senses.clock.now_s() - began_s
@@ -164,7 +172,9 @@ class Follower:
         try:
             self.device.open()
         except LOST as error:
-            self.trouble = str(error)
+            self.trouble = why(error)
+        except MISTAKES as error:
+            self.trouble = f"{self.device.name}: cannot be opened ({why(error)})"
         else:
             self.trouble = ""
             self._senses.reconnects += 1

@@ -13,7 +13,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.sources.capture import LOST, Senses
+from deploy.sources.capture import LOST, Senses, why
 from deploy.sources.stamps import captured_in_step
 from dyad.clock import SAMPLE_RATE_HZ
 from dyad.media import MediaError
@@ -89,8 +89,7 @@ class AvDevice:
                 self._url, format=self._driver, options=dict(self._options), timeout=self._timeout_s
             )
         except LOST as error:
-            why = getattr(error, "strerror", None) or error
-            raise MediaError(f"{self.name}: cannot be opened ({why}); {self._remedy}") from None
+            raise MediaError(f"{self.name}: cannot be opened ({why(error)}); {self._remedy}") from None
         tracks = self._container.streams
         self._streams = [*tracks.video[:1], *(tracks.audio[:1] if self._sound else ())]
         for stream in tracks.video[:1]:

@@ -9,10 +9,8 @@ for its older feeds that only robots of type Research have them, and that a virt
 
 import base64
 import binascii
-import json
 import threading
 from collections import deque
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +18,7 @@ from numpy.typing import NDArray
 
 from deploy.robots import RobotLost
 from deploy.robots._address import parse
-from deploy.robots._websocket import Line
-from deploy.robots.furhat import ANSWER_S, PORT, key_of
+from deploy.robots._furhat import PORT, Event, RealtimeApi
 from deploy.sources.capture import Senses
 from dyad.clock import SAMPLE_RATE_HZ
 from dyad.media import MediaError
@@ -43,49 +40,43 @@ class FurhatSenses:
         """`url` is furhat://HOST[:PORT][?key=KEY]."""
         where = parse("furhat", url.partition(":")[2].removeprefix("//"), PORT, ("key",))
         self.name, self.hears = f"furhat://{where.shown}", sound
-        self._key = key_of(where)
-        self._line = Line("furhat", f"ws://{where.shown}/v1/events", self._hear)
-        self._access: bool | None = None
+        self._api = RealtimeApi(where, self._hear)
         self._senses: Senses | None = None
         self._pictures: deque[tuple[float, str]] = deque(maxlen=PICTURES)
         self._blocks: deque[tuple[float, str]] = deque(maxlen=BLOCKS)
 
-    def _hear(self, text: str) -> None:
+    def _hear(self, event: Event) -> None:
         """On the line's thread: keep what came and when; decoding is for `follow`."""
-        event: Any = json.loads(text)
-        kind = event.get("type") if isinstance(event, dict) else None
-        if kind == "response.auth":
-            self._access = bool(event.get("access"))
-        elif self._senses is not None and kind == "response.camera.data" and event.get("image"):
-            self._pictures.append((self._senses.clock.now_s(), event["image"]))
-        elif self._senses is not None and kind == "response.audio.data" and event.get("microphone"):
-            self._blocks.append((self._senses.clock.now_s(), event["microphone"]))
-
-    def _ask(self, kind: str, **fields: object) -> None:
-        self._line.put(kind, json.dumps({"type": kind, **fields}))
+        if self._senses is None:
+            return
+        now_s = self._senses.clock.now_s()
+        match event:
+            case {"type": "response.camera.data", "image": str(text)} if text:
+                self._pictures.append((now_s, text))
+            case {"type": "response.audio.data", "microphone": str(text)} if text:
+                self._blocks.append((now_s, text))
+            case _:
+                pass
 
     def open(self) -> None:
-        """Connect and be let in; ValueError when that fails."""
-        self._access, self._senses = None, None
-        self._line.open()
-        self._ask("request.auth", request_id="auth", **({"key": self._key} if self._key else {}))
-        self._line.wait_for(lambda: self._access is not None, ANSWER_S)
-        if not self._access:
-            self._line.close()
-            said = "does not answer" if self._access is None else "refuses the key"
-            raise MediaError(f"{self.name} {said}; put its Realtime API key behind ?key= or into FURHAT_KEY")
+        """Connect and be let in; MediaError when that fails."""
+        self._senses = None
+        try:
+            self._api.open(self.name)
+        except ValueError as error:
+            raise MediaError(str(error)) from None
 
     def follow(self, senses: Senses, stop: threading.Event) -> None:
         """Start both feeds and push what comes until told to stop; raises when the robot or its camera is lost."""
         self._pictures.clear()
         self._blocks.clear()
         self._senses, times, count = senses, senses.time_map(), 0
-        self._ask("request.camera.start")
+        self._api.put("request.camera.start")
         if self.hears:
-            self._ask("request.audio.start", sample_rate=SAMPLE_RATE_HZ, microphone=True, speaker=False)
+            self._api.put("request.audio.start", sample_rate=SAMPLE_RATE_HZ, microphone=True, speaker=False)
         seen_s = senses.clock.now_s()
         while not stop.is_set():
-            self._line.wait_for(lambda: bool(self._pictures or self._blocks), 0.1)
+            self._api.line.wait_for(lambda: bool(self._pictures or self._blocks), 0.1)
             while self._blocks:
                 arrived_s, text = self._blocks.popleft()
                 block = samples(text)
@@ -95,18 +86,18 @@ class FurhatSenses:
                 seen_s, text = self._pictures.popleft()
                 if (image := picture(text)) is not None:
                     senses.see(image, seen_s - CAMERA_S)
-            self._line.check()
+            self._api.line.check()
             if senses.clock.now_s() - seen_s > SILENT_S:
                 raise MediaError(f"its camera showed nothing for {SILENT_S:.0f} s; has this robot a camera feed?")
 
     def close(self) -> None:
         """Stop the feeds and hang up."""
         try:
-            self._ask("request.camera.stop")
-            self._ask("request.audio.stop")
+            self._api.put("request.camera.stop")
+            self._api.put("request.audio.stop")
         except RobotLost:
             pass
-        self._line.close()
+        self._api.line.close()
 
 
 def picture(text: str) -> NDArray[np.uint8] | None:

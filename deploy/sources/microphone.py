@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 
+from deploy.robots._extras import remedy
 from deploy.sources.capture import Senses
 from deploy.sources.container import Mono
 from dyad.clock import SAMPLE_RATE_HZ
@@ -32,7 +33,7 @@ def _portaudio() -> Any:
     try:
         import sounddevice
     except ModuleNotFoundError:
-        raise MediaError("a microphone needs the package sounddevice; pip install 'rapport[microphone]'") from None
+        raise MediaError(f"a microphone needs the package sounddevice; {remedy('microphone')}") from None
     except OSError as error:
         raise MediaError(f"a microphone needs PortAudio ({error}); on Debian: apt install libportaudio2") from None
     return sounddevice

@@ -1,7 +1,5 @@
 """From what the user wrote after `--source` and `--audio` to an open source."""
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
 
 from deploy.sources.capture import Device
@@ -87,16 +85,7 @@ def _device(kind: str, source: str, *, own_sound: bool) -> Device:
 
         return WebRtc(source, sound=own_sound)
     if kind == "furhat":
-        return _furhat()(source, sound=own_sound)
+        from deploy.sources.furhat import device
+
+        return device(source, sound=own_sound)
     return stream(source, sound=own_sound)
-
-
-def _furhat() -> Callable[..., Device]:
-    """deploy.sources.furhat.device(url, *, sound) -> Device: the robot's own camera and microphone."""
-    name = "deploy.sources.furhat"
-    try:
-        return importlib.import_module(name).device
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise MediaError(f"furhat:// needs the package {error.name}; pip install 'rapport[furhat]'") from None
-        raise MediaError("furhat:// is not part of this installation: it has no deploy/sources/furhat.py") from None

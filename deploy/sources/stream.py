@@ -33,8 +33,14 @@ def stream(url: str, *, sound: bool = True, options: dict[str, str] | None = Non
     )
 
 
-def without_password(url: str) -> str:
-    """The address as it may be printed and reported."""
-    scheme, _, rest = url.partition("://")
-    host = rest.split("/", 1)[0]
-    return f"{scheme}://{rest[host.rindex('@') + 1 :]}" if "@" in host else url
+def without_password(source: str) -> str:
+    """Any `--source` or `--audio` as it may be printed and reported: no user, no password, no query with keys in it.
+
+    What is no address (a file, `none`) stays as it is.
+    """
+    scheme, colon, rest = source.partition(":")
+    if not (colon and scheme.isalpha()):
+        return source
+    rest = rest.partition("?")[0]
+    slashes = "//" if rest.startswith("//") else ""
+    return f"{scheme}:{slashes}{rest.removeprefix('//').rpartition('@')[2]}"

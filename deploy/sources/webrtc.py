@@ -13,6 +13,7 @@ import ssl
 import threading
 from typing import Any
 
+from deploy.robots._extras import remedy
 from deploy.sources.browser import Address, Door, Peer
 from deploy.sources.capture import Senses
 from dyad.media import MediaError
@@ -46,7 +47,7 @@ class WebRtc:
             import aiohttp  # noqa: F401
             import aiortc  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MediaError(f"webrtc needs the package {error.name}; pip install 'rapport[webrtc]'") from None
+            raise MediaError(f"webrtc needs the package {error.name}; {remedy('webrtc')}") from None
         self._tls = self.address.tls()
         family = socket.AF_INET6 if ":" in self.address.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
