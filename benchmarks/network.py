@@ -5,23 +5,21 @@
 Delays of 10 to 100 ms, 2 % loss, overtaking and a 400 ms outage, once as datagrams and once as TCP has them, beside a
 clean loopback connection and a controller in the same process. Plans follow a script, a smooth function of time, so
 that every commanded pose can be told to be of its moment. The loop's clock runs 1000 s and 100 ppm ahead.
-A human table first, one JSON line last; `--out` writes the results file.
+A human table and what became of the promises first, one JSON line last; `--out` writes the results file. The exit
+status is 1 when a promise is broken.
 """
 
 import contextlib
 import dataclasses
 import json
-import struct
-import timeit
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.bad_network import BadNetwork, Weather
-from benchmarks.network_judge import Script, extremes, home_after_s, judge
+from benchmarks.network_judge import Script, extremes, home_after_s, judge, verdicts
+from benchmarks.network_messages import formats
 from deploy import robots
 from deploy.link import LocalLink
 from deploy.motion.heart import Heart
@@ -29,7 +27,6 @@ from deploy.motion.states import Moment
 from deploy.net.address import listen
 from deploy.net.client import RemoteLink
 from deploy.net.server import ControllerServer
-from deploy.net.wire import decode, encode, from_plan, to_plan
 from deploy.plan import AUPlan
 from dyad.clock import FPS, FRAME_S, MonotonicClock
 from dyad.config import as_dict, parse, run_main
@@ -46,6 +43,7 @@ WEATHERS: dict[str, Weather | None] = {
     "datagrams": Weather(kind="datagrams"),
     "stream": Weather(kind="stream"),
 }
+CLEAN = ("same process", "clean socket")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ def run(name: str, config: Config) -> dict[str, Any]:
     return {
         **judge(robot.calibration, script, moved, tap.came),
         **extremes(robot.calibration, moments),
-        **{k: getattr(counts, k) for k in ("taken", "late", "old", "refused", "gaps", "freezes")},
+        **{k: getattr(counts, k) for k in ("taken", "late", "old", "refused", "gaps")},
         "replaced": link.counts.replaced if isinstance(link, RemoteLink) else 0,
         "lost": network.lost if network else 0,
         "overtaken": network.overtaken if network else 0,
@@ -197,38 +195,6 @@ COLUMNS = {
 }
 
 
-def formats() -> dict[str, dict[str, float]]:
-    """What a plan of nine horizons costs as messages of three kinds: bytes, and microseconds to write and to read."""
-    plan = Script().plan(5, 1234.5678, 1234.5678)
-    line = from_plan(plan).fields
-    lists = {k: getattr(plan, k).tolist() for k in ("target_times_s", "au", "confidence")}
-    arrays = [plan.target_times_s, plan.au, plan.confidence]
-    packed = struct.Struct("<BQdH")
-    kinds: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any]]] = {
-        "line and arrays": (lambda: encode(from_plan(plan)), lambda content: to_plan(decode(content))),
-        "JSON": (
-            lambda: json.dumps(line | lists, separators=(",", ":")).encode(),
-            lambda c: [np.array(x, np.float32) for x in json.loads(c).values() if isinstance(x, list)],
-        ),
-        "packed": (
-            lambda: packed.pack(1, 5, plan.captured_at_s, 9) + b"".join(a.tobytes() for a in arrays),
-            lambda c: (
-                packed.unpack_from(c),
-                np.frombuffer(c, "<f8", 9, packed.size),
-                np.frombuffer(c, "<f4", 306, 91),
-            ),
-        ),
-    }
-    return {name: _cost(write, read) for name, (write, read) in kinds.items()}
-
-
-def _cost(write: Callable[[], bytes], read: Callable[[bytes], Any]) -> dict[str, float]:
-    content, times = write(), {"bytes": float(len(write()))}
-    for name, call in (("write_us", write), ("read_us", lambda: read(content))):
-        times[name] = round(1e6 * min(timeit.repeat(call, number=500, repeat=5)) / 500, 1)
-    return times
-
-
 def print_table(results: dict[str, dict[str, Any]]) -> None:
     """One column per condition."""
     print(f"{'':22s}" + "".join(f"{name:>14s}" for name in results))
@@ -238,22 +204,26 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """All conditions, one after another."""
+    """All conditions, one after another; 1 when a promise is broken."""
     config = parse(Config, argv, prog="python -m benchmarks.network", description=(__doc__ or "").splitlines()[0])
     results = {name: run(name, config) for name in WEATHERS}
     print_table(results)
     kinds = formats()
     for name, cost in kinds.items():
         print("{:22s}{bytes:8.0f} bytes, {write_us:6.1f} µs to write, {read_us:6.1f} µs to read".format(name, **cost))
+    kept = verdicts(results, clean=CLEAN, plans=round(config.seconds * FPS))
+    for promise, well in kept.items():
+        print(f"{'kept  ' if well else 'BROKEN'} {promise}")
     report = {
-        **run_card(command="python -m benchmarks.network", config=as_dict(config)),
+        "run": run_card(command="python -m benchmarks.network", config=as_dict(config)),
         "networks": results,
         "messages": kinds,
+        "verdicts": kept,
     }
     if config.out is not None:
         write_json(config.out, report)
     print(json.dumps(report))
-    return 0
+    return 0 if all(kept.values()) else 1
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
     python -m deploy.calibrate --robot dynamixel:/dev/ttyUSB0 --out my_head.yaml
 
 Moves one channel after the other, jerk-limited as in use, out and back within the ends that its calibration allows.
-Ctrl-C ends at any moment: the face goes home, then is let go, and nothing is written.
+Ctrl-C, SIGTERM or the end of the terminal end it at any moment: the face goes home, then is let go, and nothing is
+written. Asking a second time does not cut the way home short.
 """
 
-import signal
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dyad.config import parse, run_main
 
@@ -36,10 +37,6 @@ class Config:
         """Refuse what cannot be measured."""
         if not 0.1 <= self.share <= 1:
             raise ValueError(f"share must be in [0.1, 1], got {self.share}")
-
-
-def _stop(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def target(config: Config) -> Path:
@@ -71,17 +68,18 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, open, move, measure, go home, write."""
     config = parse(Config, argv, prog="python -m deploy.calibrate", description=(__doc__ or "").splitlines()[0])
     from deploy import rig, robots
+    from deploy.safety.signals import Ended, EndSignals
     from dyad.clock import MonotonicClock
 
     robot = robots.load(config.robot, config.calibration)
     chosen = [robot.calibration.position(name) for name in config.channels]
     chosen = chosen or list(range(len(robot.calibration.names)))
     out = target(config)
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
-        measured = rig.measure(robot, MonotonicClock(), chosen, config.share)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    measured = []
+    with EndSignals() as signals, contextlib.suppress(Ended):  # at home by then, and let go
+        measured = rig.measure(robot, MonotonicClock(), chosen, config.share, signals.interruptible())
+    if signals.number is not None:
+        return signals.exit_status
     print_table(measured)
     found = rig.calibrated(robot.calibration, measured)
     rig.write(found, out, measured, config.robot.partition("?")[0])

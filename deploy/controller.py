@@ -3,11 +3,13 @@
     python -m deploy.controller --robot sim --listen 127.0.0.1:7030
 
 The loop may then run elsewhere: `python -m deploy.run --robot tcp://HOST:7030`. Whatever happens to it or to the
-network, the face is neutral 1.5 s after the last plan. Ctrl-C, SIGTERM, any key or POST /estop: home, then let go.
+network, the face is neutral 1.5 s after the last plan. Ctrl-C, SIGTERM, a terminal that has gone, any key or POST
+/estop: home, then let go.
 """
 
 import logging
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from deploy.safety.http import SafetyHttp
     from dyad.clock import Clock
 
-STALE_S = 0.5
-"""A heart that has not beaten for so long is not well."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -38,7 +37,9 @@ class Config:
     listen: str = "127.0.0.1:7030"
     """Where the loop connects to; anything but loopback wants a token."""
     http: str = "127.0.0.1:7031"
-    """Where /healthz, /metrics, /estop and /arm are; empty: nowhere."""
+    """Where /healthz, /metrics, /estop and /arm are; empty: nowhere. Anything but loopback wants a token of its own."""
+    http_token_file: Path | None = None
+    """File with the token for --http beyond this machine, which travels unencrypted; else RAPPORT_HTTP_TOKEN."""
     token_file: Path | None = None
     """File with the token that the loop must hold; else RAPPORT_TOKEN, else none."""
     calibration: Path | None = None
@@ -76,20 +77,21 @@ class Post:
 
     @property
     def well(self) -> bool:
-        """Whether the threads that matter run."""
-        return self.link.heart.alive and self.server.alive
+        """Whether the threads that matter run; a heart that hangs is a fault, and the end when it hangs for long."""
+        heart = self.link.heart
+        heart.note_silence()
+        return heart.alive and not heart.stuck and self.server.alive
 
     def end(self, reason: str) -> None:
-        """No more plans; home; what happened written down. Raises what had broken the heart."""
-        self.keys.close()
-        self.server.close()
-        self.box.fault(reason)
-        try:
-            self.link.close(home=True)
-        finally:
+        """No more plans; home, whatever else fails; what happened written down. Raises what had broken the heart."""
+        with ExitStack() as stack:  # from the last to the first
+            stack.callback(self.box.close)
             if self.http is not None:
-                self.http.close()
-            self.box.close()
+                stack.callback(self.http.close)
+            stack.callback(self.keys.close)
+            stack.callback(self.link.close, home=True)
+            self.box.fault(reason)
+            self.server.close()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = with_bare_robot(sys.argv[1:] if argv is None else argv)
     config = parse(Config, arguments, prog="python -m deploy.controller", description=(__doc__ or "").splitlines()[0])
     from deploy import robots
-    from deploy.net.auth import read_token
+    from deploy.net.auth import read_http_token, read_token
     from deploy.robots.null import NullRobot
     from deploy.safety.signals import EndSignals
     from dyad.clock import MonotonicClock
@@ -107,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     token, clock = read_token(config.token_file), MonotonicClock()
     robot = robots.load(config.robot, config.calibration)
-    post, where = assemble(config, NullRobot(robot.calibration) if config.dry_run else robot, token, clock)
+    robot = NullRobot(robot.calibration) if config.dry_run else robot
+    post, where = assemble(config, robot, token, read_http_token(config.http_token_file, token), clock)
     with EndSignals() as signals:
         try:
             post.link.open(clock.now_s())
@@ -132,7 +135,9 @@ def end(post: Post, reason: str) -> None:
         raise RuntimeError("the controller failed; the robot was sent home and let go") from error
 
 
-def assemble(config: Config, robot: "Robot", token: str | None, clock: "Clock") -> tuple[Post, str]:
+def assemble(
+    config: Config, robot: "Robot", token: str | None, http_token: str | None, clock: "Clock"
+) -> tuple[Post, str]:
     """Everything, bound but not started, and where it listens; ValueError when it may not or cannot."""
     from deploy.link import LocalLink
     from deploy.net.address import listen, shown
@@ -154,7 +159,7 @@ def assemble(config: Config, robot: "Robot", token: str | None, clock: "Clock") 
     http = None
     if config.http:
         try:
-            http = SafetyHttp(config.http, pages, clock, token=token, complaints=complaints)
+            http = SafetyHttp(config.http, pages, clock, token=http_token, complaints=complaints)
         except ValueError:
             server.close()
             raise
@@ -164,12 +169,11 @@ def assemble(config: Config, robot: "Robot", token: str | None, clock: "Clock") 
 
 def health(heart: "Heart", server: "ControllerServer", now_s: float) -> tuple[bool, dict[str, Any]]:
     """Whether the robot can be driven now, and why not."""
-    status, age_s = heart.status(), now_s - heart.beat_at_s
-    stale = not heart.alive or age_s > STALE_S
-    why = "the heart does not beat" if stale else status.stop_reason
+    status = heart.status()
+    why = status.stop_reason if heart.beats else "the heart does not beat"
     if why is None and status.state == "lost":
         why = "the robot does not answer"
-    ages = {"now_s": now_s, "beat_age_s": round(age_s, 3), "last_plan_age_s": status.last_plan_age_s}
+    ages = {"now_s": now_s, "beat_age_s": round(heart.silent_s, 3), "last_plan_age_s": status.last_plan_age_s}
     words = {"well": why is None, "why": why, "state": status.state}
     return why is None, words | ages | {"driver": server.report()["driver"]}
 

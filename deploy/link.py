@@ -71,14 +71,18 @@ class LocalLink:
         self._open = False
 
     def open(self, now_s: float) -> None:
-        """Open the robot and let the heart beat."""
+        """Open the robot and let the heart beat; where it does not begin to, the robot is let go and closed again."""
         try:
             self.robot.open()
         except BaseException:
             self.robot.close()  # safe without `open`, too
             raise
         self._open = True
-        self.heart.start(thread=self._threaded)
+        try:
+            self.heart.start(thread=self._threaded)
+        except BaseException:
+            self.close(home=True)
+            raise
 
     def deliver(self, plan: AUPlan | None) -> None:
         """Taken, or refused and counted, at once; the coming ticks follow it."""
@@ -86,6 +90,7 @@ class LocalLink:
             raise self.heart.error
         if not self._threaded:
             self.heart.catch_up(self._clock.now_s())
+        self.heart.note_silence()
         if plan is not None:
             self.heart.offer(plan)
 

@@ -1,9 +1,11 @@
 """A robot on the bench: moves one channel at a time within its limits, watches its sensors, and always comes home.
 
 Every movement is a jerk-limited trajectory under the calibration's own limits, so that nothing is asked that the loop
-would not ask. Shapes: C channels, in the calibration's order, as shares of travel.
+would not ask: a machine that stalls delays the way, and makes no jump of it. Shapes: C channels, in the calibration's
+order, as shares of travel.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ SETTLED_S = 0.1
 """The last part of that, over which the end is read."""
 PATIENCE_S = 2.0
 """How long a robot's first sensor reading is waited for."""
+LONGEST_STEP = 2.5
+"""Periods by which a path goes on with one command, however late that comes."""
 TRUSTED = 0.97
 """Agreement from which a channel's answer counts."""
 SHORT = 0.9
@@ -85,14 +89,16 @@ class Rig:
     def go(self, goal: Shares, hold_s: float, watched: int | None = None, record: Record | None = None) -> None:
         """Move there, jerk-limited from wherever it is on its way to, and stay for `hold_s`."""
         path = self._path(goal)
-        start_s = self._clock.now_s()
         period_s, end_s = 1 / self._robot.calibration.rate_hz, path.duration + hold_s
-        tick = 0
-        while (at_s := self._clock.now_s() - start_s) < end_s:
+        at_s, last_s = 0.0, self._clock.now_s()
+        due_s = last_s
+        while at_s < end_s:
             self._state = tuple(np.array(x) for x in path.at_time(min(at_s, path.duration)))  # type: ignore[assignment]
             self._step(watched, record)
-            tick += 1
-            self._clock.sleep_until(start_s + tick * period_s)
+            due_s = max(last_s, due_s) + period_s
+            self._clock.sleep_until(due_s)
+            now_s = self._clock.now_s()
+            at_s, last_s = at_s + min(now_s - last_s, LONGEST_STEP * period_s), now_s
 
     def _path(self, goal: Shares) -> Any:
         wanted = ruckig.InputParameter(self._channels)
@@ -134,14 +140,24 @@ class Rig:
         return Measured(calibration.names[channel], response, reached.get(-1.0), reached[1.0])
 
 
-def measure(robot: Robot, clock: Clock, channels: list[int], share: float) -> list[Measured]:
-    """Open, measure channel by channel, go home, let go; home and let go also when it is interrupted."""
-    robot.open()
+def measure(
+    robot: Robot,
+    clock: Clock,
+    channels: list[int],
+    share: float,
+    interruptible: contextlib.AbstractContextManager[None] | None = None,
+) -> list[Measured]:
+    """Open, measure channel by channel, go home, let go; home and let go also when it is interrupted.
+
+    Only the measuring is done in `interruptible`: neither the opening nor the way home may be cut short.
+    """
     rig = Rig(robot, clock)
     try:
+        robot.open()  # a half-open robot is closed, too
         rig.begin()
         try:
-            return [rig.measure(channel, share) for channel in channels]
+            with interruptible or contextlib.nullcontext():
+                return [rig.measure(channel, share) for channel in channels]
         except RobotLost:
             raise  # there is nobody left to send home
         except BaseException:

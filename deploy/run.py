@@ -44,8 +44,10 @@ class Config:
     """Stop after so many seconds of the source."""
     http: str | None = None
     """Serve /healthz, /metrics and POST /estop on this HOST:PORT, such as 127.0.0.1:7031."""
+    http_token_file: Path | None = None
+    """Secret for an --http beyond this machine, which travels unencrypted; RAPPORT_HTTP_TOKEN does as well."""
     token_file: Path | None = None
-    """Secret for a controller or an --http beyond this machine; RAPPORT_TOKEN does as well."""
+    """Secret for a controller beyond this machine; RAPPORT_TOKEN does as well."""
     black_box: Path = Path("out/blackbox")
     """Folder for the last minute before a fault."""
     faces: FacesConfig = field(default_factory=FacesConfig)

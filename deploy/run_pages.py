@@ -16,9 +16,10 @@ def pages(link: LocalLink, loop: Loop) -> Pages:
 
     def health() -> tuple[bool, dict[str, Any]]:
         status, trace = link.status(), loop.trace
-        well = link.heart.alive and status.state not in UNWELL
+        well = link.heart.beats and status.state not in UNWELL
         words = {"state": status.state, "stop_reason": status.stop_reason, "ticks": trace.played}
-        return well, words | {"last_plan_age_s": status.last_plan_age_s, "missed_ticks": trace.missed_ticks}
+        ages = {"beat_age_s": round(link.heart.silent_s, 3), "last_plan_age_s": status.last_plan_age_s}
+        return well, words | ages | {"missed_ticks": trace.missed_ticks}
 
     def text() -> str:
         return metrics.text([*metrics.of_status(link.status()), *_of_loop(loop)])

@@ -17,7 +17,7 @@ from deploy.faces.watcher import Watcher
 from deploy.link import REMOTE, Link, LocalLink, open_link
 from deploy.loop import KEEP_FRAMES, Loop
 from deploy.motion.states import Status
-from deploy.net.auth import read_token
+from deploy.net.auth import read_http_token, read_token
 from deploy.recording import Recorder
 from deploy.run import Config
 from deploy.run_pages import pages
@@ -61,7 +61,7 @@ class RunSession:
             return None
         if not isinstance(self._link, LocalLink):
             raise ValueError(f"--http: the robot's pages are served where its controller is, {self._config.robot}")
-        token = read_token(self._config.token_file)
+        token = read_http_token(self._config.http_token_file, read_token(self._config.token_file))
         return SafetyHttp(self._config.http, pages(self._link, self._loop), self._clock, token=token)
 
     def _make_link(self, keep_frames: int) -> Link:
@@ -82,9 +82,9 @@ class RunSession:
     def run(self) -> int:
         """Follow the source to its end; the exit status."""
         ended, fault = "the source ended", None
-        with EndSignals(raising=True) as signals:
+        with EndSignals() as signals:
             try:
-                self._follow()
+                self._follow(signals)
             except Ended:
                 ended = signals.name
             except Exception as error:  # noqa: BLE001  the face is home; what there is to report comes first
@@ -96,8 +96,8 @@ class RunSession:
             raise fault
         return signals.exit_status
 
-    def _follow(self) -> None:
-        """Open what moves, run the loop, and give everything back, the face first."""
+    def _follow(self, signals: EndSignals) -> None:
+        """Open what moves, run the loop, and give everything back, the face first. Signals cut only the loop short."""
         with ExitStack() as stack:
             stack.callback(self._source.close)
             if self._box is not None:
@@ -105,24 +105,26 @@ class RunSession:
                 stack.callback(self._box.close)
             keys = KeyStop(self._link.stop)
             stack.callback(keys.close)
+            if self._http is not None:
+                stack.callback(self._http.close)
             stack.callback(self._link.close, home=True)
             self._link.open(self._clock.now_s())
             keys.start()
             if self._http is not None:
-                stack.callback(self._http.close)
                 self._http.start()
                 print(f"health, metrics and stop: http://{self._http.address}/healthz", flush=True)
             if self._source.greeting:
                 print(self._source.greeting, flush=True)
-            self._source.wait_until_ready()
-            try:
-                self._loop.run(self._source)
-            except Exception as error:
-                if self._box is not None:
-                    self._box.fault(f"{type(error).__name__}: {error}")
-                raise
-            finally:  # as it was while it followed, before the way home
-                self._status = self._link.status()
+            with signals.interruptible():
+                self._source.wait_until_ready()
+                try:
+                    self._loop.run(self._source)
+                except Exception as error:
+                    if self._box is not None:
+                        self._box.fault(f"{type(error).__name__}: {error}")
+                    raise
+                finally:  # as it was while it followed, before the way home
+                    self._status = self._link.status()
 
     def _tell(self, ended: str) -> None:
         """Table, notes, video and report."""
@@ -130,11 +132,12 @@ class RunSession:
             self._loop, self._source, self._status, self._recorder, self._calibration,
             ended=ended, config=_public(self._config),
         )  # fmt: skip
+        if self._config.report is not None:  # first: neither a closed pipe nor a film that fails may cost it
+            write_json(self._config.report, summary)
         report.print_table(summary)
         if self._source.note:
             print(self._source.note)
         if self._config.report is not None:
-            write_json(self._config.report, summary)
             print(f"report: {self._config.report}")
         if self._films and self._calibration is not None and summary["ticks"]:
             self._film(summary)

@@ -1,5 +1,7 @@
 """Calibration measures a robot by its own sensors, asks for nothing that the loop would not, and always goes home."""
 
+import os
+import signal as signals
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +152,34 @@ def test_ctrl_c_at_any_moment_brings_the_face_home_and_lets_it_go(number: int) -
     assert robot.ends == ["released", "closed"]
 
 
+def test_a_robot_that_cannot_be_opened_is_closed_again() -> None:
+    robot = Watched()
+    robot.open = lambda: (_ for _ in ()).throw(ValueError("no answer"))  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="no answer"):
+        rig.measure(robot, FakeClock(), [SMILE], 0.8)
+    assert robot.ends == ["closed"]
+
+
+class Oversleeping(FakeClock):
+    """A clock on which every fiftieth sleep takes far too long."""
+
+    slept = 0
+
+    def sleep_until(self, time_s: float) -> None:
+        self.slept += 1
+        super().sleep_until(time_s + (0.3 if self.slept % 50 == 0 else 0.0))
+
+
+def test_a_machine_that_stalls_delays_the_way_and_makes_no_jump_of_it() -> None:
+    robot, clock = Watched(), Oversleeping()
+    rig.measure(robot, clock, [SMILE], 0.8)
+    steps = np.abs(np.diff(np.stack([s for _, s in robot.sent]), axis=0))
+    assert clock.slept > 100
+    assert (steps <= SIM.limits[0] * rig.LONGEST_STEP / SIM.rate_hz * (1 + 1e-6)).all()
+    assert np.abs(robot.sent[-1][1]).max() < 1e-9
+    assert np.diff([t for t, _ in robot.sent]).min() > 0.9 / SIM.rate_hz, "and the lost time is not made up for"
+
+
 def test_a_robot_that_is_lost_is_let_go_and_not_sent_home() -> None:
     robot = Watched(trouble=raise_at(20, RobotLost("gone")))
     with pytest.raises(RobotLost):
@@ -214,6 +244,24 @@ def test_the_command_measures_prints_and_writes_a_calibration_that_loads(
     assert out.read_text(encoding="utf8").startswith("# Written by python -m deploy.calibrate --robot sim on 2")
     assert [p.name for p in out.parent.iterdir()] == ["sim.yaml"], "nothing is left beside it"
     robots.load("sim", out).open()
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_at_home_and_a_second_one_does_not_cut_that_short(
+    fake_time: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def trouble(count: int) -> None:
+        if count in (60, 64):  # in the middle of a movement, and on the way home
+            os.kill(os.getpid(), getattr(signals, name))
+
+    robot = Watched(trouble=trouble)
+    monkeypatch.setattr(robots, "load", lambda *_: robot)
+    assert calibrate.main(["--robot", "sim", "--out", str(tmp_path / "mine.yaml")]) == 128 + getattr(signals, name)
+    assert len(robot.sent) > 64
+    assert np.abs([s for _, s in robot.sent]).max() > 0.3
+    assert np.abs(robot.sent[-1][1]).max() < 1e-9
+    assert robot.ends == ["released", "closed"]
+    assert not (tmp_path / "mine.yaml").exists()
 
 
 def test_without_out_an_existing_file_is_never_overwritten(fake_time: None, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -40,16 +41,28 @@ while True:
 """
 
 
-class Process:
-    """python -m deploy.controller, with what it printed."""
+ON_A_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from deploy import controller
+sys.exit(controller.main(sys.argv[1:]))
+"""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+
+class Process:
+    """python -m deploy.controller, with what it printed; `terminal` is its own to listen to keys at."""
+
+    def __init__(self, folder: Path, *arguments: str, terminal: int | None = None) -> None:
         self.folder = folder
-        line = [sys.executable, "-m", "deploy.controller", *arguments, "--black-box", str(folder)]
+        start = ["-m", "deploy.controller"] if terminal is None else ["-c", ON_A_TERMINAL]
+        line = [sys.executable, *start, *arguments, "--black-box", str(folder)]
         line += [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
         line += [] if "--http" in arguments else ["--http", "127.0.0.1:0"]
         self.errors = folder.with_suffix(".err").open("w+", encoding="utf8")
-        self.process = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        self.process = subprocess.Popen(
+            line, cwd=REPOSITORY, stdin=terminal, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+            start_new_session=terminal is not None,
+        )  # fmt: skip
         assert self.process.stdout is not None
         found = re.match(r"ready: tcp://(\S+), http://127\.0\.0\.1:(\d+)", self.process.stdout.readline())
         if found is None:
@@ -109,8 +122,9 @@ class Started:
         self._controllers: list[Process] = []
         self._clients: list[subprocess.Popen[str]] = []
 
-    def controller(self, *arguments: str) -> Process:
-        self._controllers.append(Process(self._folder / f"box{len(self._controllers)}", *arguments))
+    def controller(self, *arguments: str, terminal: int | None = None) -> Process:
+        folder = self._folder / f"box{len(self._controllers)}"
+        self._controllers.append(Process(folder, *arguments, terminal=terminal))
         return self._controllers[-1]
 
     def client(self, controller: Process) -> subprocess.Popen[str]:
@@ -174,6 +188,21 @@ def test_a_signal_ends_at_neutral_and_further_ones_do_not_cut_that_short(started
     assert not list(controller.folder.glob("*.part"))
 
 
+def test_a_terminal_that_goes_sends_the_face_home(started: Started) -> None:
+    """An ssh connection breaks: the terminal is gone, its settings cannot be restored, and SIGHUP comes."""
+    master, slave = pty.openpty()
+    controller = started.controller("--robot", terminal=slave)
+    os.close(slave)
+    started.client(controller)
+    os.close(master)
+    assert controller.process.wait(timeout=20) == 128 + signal.SIGHUP
+    ((head, ticks),) = boxes(controller.folder)
+    assert head["fault"] == "SIGHUP"
+    assert np.abs([t["sent"] for t in ticks]).max() > 0.5
+    assert ticks[-1]["state"] == "released"
+    assert np.abs(ticks[-1]["sensed"]).max() < AT_NEUTRAL
+
+
 def test_an_emergency_stop_over_http_is_latched_until_armed(started: Started) -> None:
     controller = started.controller("--robot", "sim")
     started.client(controller)
@@ -210,7 +239,7 @@ def refused(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "deploy.controller", *arguments],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60,
-        env={k: v for k, v in os.environ.items() if k != "RAPPORT_TOKEN"},
+        env={k: v for k, v in os.environ.items() if k not in ("RAPPORT_TOKEN", "RAPPORT_HTTP_TOKEN")},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -223,7 +252,7 @@ def refused(*arguments: str) -> str:
     [
         (["--robot", "robocop"], "unknown robot 'robocop'; available:"),
         (["--robot", "sim", "--listen", "0.0.0.0:0"], "not driven without a token; give --token-file FILE"),
-        (["--robot", "sim", "--http", "0.0.0.0:0", "--listen", "127.0.0.1:0"], "give --token-file FILE"),
+        (["--robot", "sim", "--http", "0.0.0.0:0", "--listen", "127.0.0.1:0"], "give --http-token-file FILE"),
         (["--robot", "sim", "--listen", "7030"], "wanted HOST:PORT"),
         (["--robot", "sim", "--token-file", "nowhere"], "nowhere: no such file or directory; make one with"),
         (["--robot", "dynamixel:/dev/nowhere", "--listen", "127.0.0.1:0", "--http", ""], "dynamixel"),
@@ -233,3 +262,11 @@ def refused(*arguments: str) -> str:
 )
 def test_a_mistake_is_one_sentence_and_status_two(arguments: list[str], words: str) -> None:
     assert words in refused(*arguments)
+
+
+def test_the_links_token_is_not_taken_for_the_pages_where_it_would_be_sent_in_clear(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-enough-length", encoding="utf8")
+    line = ["--robot", "sim", "--listen", "127.0.0.1:0", "--http", "0.0.0.0:0", "--token-file", str(token)]
+    assert "not driven without a token; give --http-token-file FILE" in refused(*line)
+    assert "that is the token of the link" in refused(*line, "--http-token-file", str(token))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -130,6 +131,65 @@ def test_whatever_ends_the_run_the_face_goes_home_first_and_the_report_is_writte
     assert media.probe(save).has_video
     assert bool(list(box.glob("*.jsonl"))) == (fault == "engine"), "an ordered end is no fault"
     assert signal.getsignal(signal.SIGTERM) is before, "the process has its own handler back"
+
+
+def test_a_first_signal_while_the_robot_is_opened_leaves_it_let_go_and_closed(
+    engine: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def noted(name: str) -> Any:
+        real = getattr(SimRobot, name)
+
+        def call(robot: SimRobot) -> None:
+            real(robot)
+            if name == "open":
+                os.kill(os.getpid(), signal.SIGINT)
+            told.append(name)
+
+        return call
+
+    for name in ("open", "release", "close"):
+        monkeypatch.setattr(SimRobot, name, noted(name))
+    line = ["--robot", "--no-video", "--engine", str(engine), "--source", str(clip)]
+    assert run.main([*line, "--black-box", str(tmp_path)]) == 130
+    assert told == ["open", "release", "close"]
+
+
+def test_a_terminal_that_goes_ends_the_run_in_order_and_costs_no_report(
+    engine: Path, clip: Path, tmp_path: Path
+) -> None:
+    """An ssh connection breaks: SIGHUP comes, and whatever is printed from then on fails."""
+    master, slave = pty.openpty()
+    on_it = (
+        "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from deploy import run; from dyad import config"
+    )
+    line = [
+        sys.executable,
+        "-c",
+        f"{on_it}; config.run_main(run.main)",
+        "--robot",
+        "--no-video",
+        "--http",
+        "127.0.0.1:0",
+    ]
+    line += ["--engine", str(engine), "--source", str(clip), "--black-box", str(tmp_path)]
+    report = tmp_path / "report.json"
+    process = subprocess.Popen(
+        [*line, "--report", str(report)],
+        cwd=REPOSITORY,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    said = b""
+    while b"health" not in said:
+        said += os.read(master, 4096)
+    os.close(master)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert json.loads(report.read_text(encoding="utf8"))["ended"] == "SIGHUP"
 
 
 def test_a_run_shows_its_health_and_metrics_and_can_be_stopped_from_outside(

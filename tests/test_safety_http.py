@@ -4,16 +4,24 @@ import http.client
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny_engine
+from test_net_link import until
 
-from deploy import robots
+from deploy import controller, robots, run
 from deploy.link import LocalLink
+from deploy.loop import Loop
+from deploy.net import auth
+from deploy.run_pages import pages
 from deploy.safety import metrics
-from deploy.safety.http import LARGEST_BODY_BYTES, MOST_AT_ONCE, Pages, SafetyHttp
+from deploy.safety.http import LARGEST_BODY_BYTES, MOST_AT_ONCE, PATIENCE_S, Pages, SafetyHttp
 from deploy.safety.metrics import Metric
 from dyad.clock import FakeClock
+from student.spec import StudentSpec
 
 TOKEN = "a-token-of-enough-length"
 
@@ -21,14 +29,26 @@ TOKEN = "a-token-of-enough-length"
 NOTHING = Pages(lambda: (True, {}), str, print, lambda: None)
 
 
+class Faults:
+    """A black box of which only the faults matter."""
+
+    def __init__(self) -> None:
+        self.faults = list[str]()
+
+    def fault(self, reason: str, now_s: float | None = None) -> None:
+        self.faults.append(reason)
+
+    def watch(self, *_: Any) -> None: ...
+
+
 class Door:
     """The pages of a robot that only notes what it is told."""
 
     def __init__(self, address: str = "127.0.0.1:0", token: str | None = None) -> None:
-        self.well, self.done = True, list[str]()
+        self.well, self.done, self.clock = True, list[str](), FakeClock()
         health = lambda: (self.well, {"state": "following"})  # noqa: E731
         pages = Pages(health, lambda: "figures 1\n", self.done.append, lambda: self.done.append("arm"))
-        self.http = SafetyHttp(address, pages, FakeClock(), token=token)
+        self.http = SafetyHttp(address, pages, self.clock, token=token)
         self.port = int(self.http.address.rpartition(":")[2])
         self.http.start()
 
@@ -97,8 +117,25 @@ def test_reachable_from_elsewhere_everything_wants_the_token(far_door: Door) -> 
 
 
 def test_reachable_from_elsewhere_without_a_token_is_refused() -> None:
-    with pytest.raises(ValueError, match="give --token-file"):
+    with pytest.raises(ValueError, match="give --http-token-file"):
         SafetyHttp("0.0.0.0:0", NOTHING, FakeClock())
+
+
+def test_the_token_of_the_link_never_opens_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would travel unencrypted, and whoever heard it could drive the robot."""
+    for variable in (auth.VARIABLE, auth.HTTP_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    file, own = tmp_path / "link", tmp_path / "pages"
+    file.write_text(TOKEN, encoding="utf8")
+    own.write_text("another-token-of-that-length", encoding="utf8")
+    engine = tiny_engine.write(tmp_path / "engine")
+    line = ["--robot", "--no-video", "--engine", str(engine), "--http", "0.0.0.0:0", "--token-file", str(file)]
+    with pytest.raises(ValueError, match="give --http-token-file FILE"):
+        run.main(line)
+    with pytest.raises(ValueError, match="that is the token of the link"):
+        run.main([*line, "--http-token-file", str(file)])
+    assert auth.read_http_token(own, TOKEN) == "another-token-of-that-length"
+    assert auth.read_http_token(None, TOKEN) is None
 
 
 @pytest.mark.parametrize(
@@ -128,12 +165,45 @@ def test_what_is_not_http_is_refused_and_the_next_one_served(door: Door, rubbish
     assert door.ask("GET", "/healthz")[0] == 200
 
 
-def test_idle_connections_take_a_bounded_number_of_places(door: Door) -> None:
-    idle = [socket.create_connection(("127.0.0.1", door.port), timeout=5) for _ in range(MOST_AT_ONCE + 4)]
-    refused = [one for one in idle[MOST_AT_ONCE:] if one.recv(10) == b""]
-    assert len(refused) == 4
+def test_idle_connections_take_a_bounded_number_of_places_and_keep_nobody_from_the_stop(door: Door) -> None:
+    idle = [socket.create_connection(("127.0.0.1", door.port), timeout=3) for _ in range(MOST_AT_ONCE + 4)]
+    assert [one.recv(10) for one in idle[:4]] == [b""] * 4, "the oldest are hung up on"
+    assert len(door.http._server._began_s) <= MOST_AT_ONCE
+    assert door.ask("POST", "/estop")[0] == 200
     for one in idle:
         one.close()
+
+
+def test_a_request_that_comes_drop_by_drop_has_five_seconds_altogether(door: Door) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=3) as slow:
+        slow.sendall(b"POST /estop HTTP/1.1\r\nHost: local")
+        until(lambda: door.http._server._began_s, "the request")
+        door.clock.advance(PATIENCE_S + 0.1)
+        assert slow.recv(10) == b"", "sooner than it would be missed for saying nothing"
+    assert door.done == []
+
+
+def test_a_driver_that_hangs_is_neither_well_nor_silent_about_it() -> None:
+    """The heart is alive, and hangs in the robot's wire."""
+    clock, box = FakeClock(), Faults()
+    link = LocalLink(robots.load("sim"), clock, box=box)  # type: ignore[arg-type]
+    loop = Loop(tiny_engine.FakeEngine(lambda *_: tiny_engine.logits(StudentSpec(), 0.5), StudentSpec()), link, clock)
+    server: Any = SimpleNamespace(alive=True, report=lambda: {"driver": None})
+    post = controller.Post(link, server, None, None, box)  # type: ignore[arg-type]
+    health = (pages(link, loop).health, lambda: controller.health(link.heart, server, clock.now_s()))
+    link.open(0.0)
+    for silence in range(1, 3):
+        link.deliver(None)
+        assert all(ask()[0] for ask in health)
+        clock.advance(0.6)
+        assert not any(ask()[0] for ask in health)
+        assert health[0]()[1]["beat_age_s"] > 0.5
+        assert health[1]()[1]["why"] == "the heart does not beat"
+        assert all(post.well for _ in range(3)), "it may come back"
+        assert box.faults == ["the heart does not beat: the robot's wire hangs"] * silence, "one for each silence"
+    clock.advance(10.0)
+    assert not post.well
+    link.close(home=True)
 
 
 def test_a_port_in_use_is_one_sentence(door: Door) -> None:

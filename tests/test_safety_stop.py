@@ -1,5 +1,6 @@
 """Whatever breaks, the face goes home within its limits, is let go, and the error is not lost."""
 
+import contextlib
 import os
 import pty
 import queue
@@ -14,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deploy.calibration import Calibration
+from deploy.controller import Post
 from deploy.link import LocalLink
 from deploy.motion import heart as heart_module
 from deploy.motion.heart import Heart
@@ -21,7 +23,7 @@ from deploy.plan import AUPlan, Command
 from deploy.robots import RobotLost
 from deploy.safety import way_home
 from deploy.safety.estop import KeyStop
-from deploy.safety.signals import Ended, EndSignals
+from deploy.safety.signals import ENDING, SUSPENDING, Ended, EndSignals
 from dyad.clock import FakeClock, MonotonicClock
 
 SIM = Calibration.load("sim")
@@ -281,12 +283,15 @@ def test_the_last_resort_of_a_robot_that_was_never_moved_or_has_no_channels_is_n
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    before = [signal.getsignal(n) for n in (*ENDING, *SUSPENDING)]
     yield
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert [signal.getsignal(n) for n in (*ENDING, *SUSPENDING)] == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGQUIT": 131, "SIGTSTP": 128 + signal.SIGTSTP}
+
+
+@pytest.mark.parametrize(("number", "status"), [(getattr(signal, name), n) for name, n in STATUS.items()], ids=STATUS)
 def test_the_first_signal_counts_and_further_ones_change_nothing(handlers: None, number: int, status: int) -> None:
     with EndSignals() as signals:
         assert not signals.wait(0.0)
@@ -298,11 +303,109 @@ def test_the_first_signal_counts_and_further_ones_change_nothing(handlers: None,
 
 
 def test_where_work_cannot_be_asked_to_stop_the_first_signal_raises_once(handlers: None) -> None:
-    with EndSignals(raising=True) as signals:
-        with pytest.raises(Ended):
+    with EndSignals() as signals:
+        with pytest.raises(Ended), signals.interruptible():
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.exit_status == 143
+
+
+def test_a_signal_before_or_after_such_work_cuts_nothing_else_short(handlers: None) -> None:
+    with EndSignals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)  # while the robot is being opened
+        with pytest.raises(Ended), signals.interruptible():
+            pytest.fail("the work has begun")
+    with EndSignals() as signals:
+        with signals.interruptible():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)  # on the way home
+        assert signals.exit_status == 130
+
+
+def test_a_terminal_in_whose_background_the_process_is_does_not_suspend_it(handlers: None) -> None:
+    with EndSignals():
+        for number in SUSPENDING:
+            os.kill(os.getpid(), number)
+            assert signal.getsignal(number) == signal.SIG_IGN
+
+
+class Diary:
+    """Stands for one part of a post; closing it is written down, and may fail."""
+
+    def __init__(self, name: str, done: list[str], broken: str) -> None:
+        self._name, self._done, self._broken = name, done, broken
+
+    def close(self, **_: Any) -> None:
+        self._done.append(self._name)
+        if self._name == self._broken:
+            raise OSError("the terminal has gone")
+
+    def fault(self, _: str) -> None:
+        self._done.append("fault")
+
+
+@pytest.mark.parametrize("broken", ["", "keys", "server", "http", "box"])
+def test_a_post_goes_home_before_anything_that_could_fail_or_wait(broken: str) -> None:
+    done: list[str] = []
+    parts: Any = {name: Diary(name, done, broken) for name in ("link", "server", "http", "keys", "box")}
+    with contextlib.suppress(OSError):
+        Post(**parts).end("SIGHUP")
+    assert done == ["fault", "server", "link", "keys", "http", "box"]
+
+
+@pytest.mark.parametrize("failing", ["sensors", "thread"])
+def test_a_heart_that_cannot_begin_leaves_the_robot_let_go_and_closed(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("it cannot begin")
+
+    robot, clock = Notebook(), MonotonicClock()
+    link = LocalLink(robot, clock)
+    with monkeypatch.context() as patched:
+        patched.setattr(*((link.controller, "start") if failing == "sensors" else (threading.Thread, "start")), fail)
+        with pytest.raises(RuntimeError, match="it cannot begin"):
+            link.open(clock.now_s())
+    assert robot.told == "open release close "
+    link.close(home=True)
+    assert robot.told == "open release close "
+
+
+def test_a_wire_that_is_being_opened_anew_is_waited_for_before_it_is_taken_for_stuck() -> None:
+    """Three seconds to connect and three to be admitted, which no driver can cut short."""
+
+    class Joined:
+        def join(self, timeout: float) -> None:
+            self.waited_s = timeout
+
+        def is_alive(self) -> bool:
+            return False
+
+    robot, clock, thread = Notebook(), FakeClock(), Joined()
+    heart = LocalLink(robot, clock).heart
+    heart._thread = thread  # type: ignore[assignment]
+    heart.stop_and_home()
+    assert thread.waited_s >= heart_module.HOME_S + way_home.LONGEST_S + 6.0
+
+
+def test_a_terminal_that_has_hung_up_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.safety.estop._in_foreground", lambda _: True)
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "r") as terminal:
+        keys = KeyStop(lambda _: None, terminal)
+        keys.start()
+        os.close(master)
+        keys.close()
+        assert not keys.listening
+
+
+def test_a_machine_that_stalls_delays_the_last_resort_and_makes_no_jump_of_it() -> None:
+    robot, clock = Notebook(), Oversleeping()
+    assert way_home.go(robot, [(-1.0, Command(0, -1.0, np.full(C, 0.9)))], clock)
+    steps = np.abs(np.diff([np.full(C, 0.9), *(shares for _, shares in robot.sent)], axis=0))
+    assert clock.slept > 10
+    assert (steps <= SIM.limits[0] * way_home.STALE_PERIODS / SIM.rate_hz * (1 + 1e-6)).all()
+    np.testing.assert_array_equal(robot.sent[-1][1], 0)
 
 
 def test_any_key_stops_and_the_terminal_is_given_back_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

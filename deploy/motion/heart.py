@@ -22,8 +22,10 @@ from deploy.safety.black_box import BlackBox
 from dyad.clock import Clock
 
 HOME_S = 1.5
-PATIENCE_S = 1.0
-"""Longer than both ways home, and the thread is taken for stuck in the robot's wire."""
+PATIENCE_S = 7.0
+"""Longer than both ways home, and the thread is taken for stuck in the robot's wire; to open one anew may take 6 s."""
+STALE_S = 0.5
+"""A heart that has not beaten for so long, or for two and a half of its periods, is not well."""
 TIMED_TICKS = 3600
 
 
@@ -38,7 +40,7 @@ class Heart:
         self._ending = threading.Event()
         self._end_reason, self._home_s = "", HOME_S
         self._thread: threading.Thread | None = None
-        self._ended = self._let_go = False
+        self._ended = self._let_go = self._silence_noted = False
         self.skipped_ticks = 0
         """Ticks that came too late."""
         self.tick_ms: deque[float] = deque(maxlen=TIMED_TICKS)
@@ -51,17 +53,42 @@ class Heart:
 
     def start(self, *, thread: bool = True) -> None:
         """Begin with an open robot; without a thread of its own whoever owns the clock calls `catch_up`."""
-        now_s = self._clock.now_s()
+        self._due_s = self.beat_at_s = now_s = self._clock.now_s()
         self._controller.start(now_s)
-        self._due_s = self.beat_at_s = now_s
         if thread:
-            self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
-            self._thread.start()
+            beating = threading.Thread(target=self._run, name="heart", daemon=True)
+            beating.start()
+            self._thread = beating
 
     @property
     def alive(self) -> bool:
-        """Whether it beats."""
+        """Whether it has neither ended nor failed; it may hang in the robot's wire all the same."""
         return not self._ended and self.error is None
+
+    @property
+    def silent_s(self) -> float:
+        """Since the last beat began."""
+        return self._clock.now_s() - self.beat_at_s
+
+    @property
+    def beats(self) -> bool:
+        """Whether it is alive and has beaten just now; any thread."""
+        return self.alive and self.silent_s <= max(STALE_S, 2.5 * self._period_s)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it hangs for longer than any wire may take."""
+        return self.silent_s > PATIENCE_S
+
+    def note_silence(self) -> None:
+        """A heart that hangs is a fault, once for each silence; for threads that do not hang with it.
+
+        While a robot is opened anew it may be silent: that the robot was lost has been said.
+        """
+        silent = self.alive and not self.beats and self.status().state not in ("lost", "released")
+        if silent and not self._silence_noted and self._box is not None:
+            self._box.fault("the heart does not beat: the robot's wire hangs")
+        self._silence_noted = silent
 
     def offer(self, plan: AUPlan) -> None:
         """A plan for the ticks to come; any thread."""

@@ -24,12 +24,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listen(address: str, token: str | None) -> socket.socket:
-    """A socket that listens at `host:port`; ValueError when it may not or cannot. Port 0 takes a free one."""
+def listen(address: str, token: str | None, flag: str = "--token-file") -> socket.socket:
+    """A socket that listens at `host:port`; ValueError when it may not (`flag` is the remedy) or cannot.
+
+    Port 0 takes a free one.
+    """
     host, port = split(address)
     if not is_loopback(host) and token is None:
         raise ValueError(
-            f"{address} can be reached by others, and a robot is not driven without a token; give --token-file FILE"
+            f"{address} can be reached by others, and a robot is not driven without a token; give {flag} FILE"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)

@@ -4,6 +4,7 @@ The controller sends a random number, the loop answers with its own and a keyed 
 likewise: each is proved to the other, and an old exchange replayed proves nothing. From the two numbers follows a key
 of this one connection, which then seals every message with its position: nobody between can change, insert or repeat
 one. Nothing is encrypted: whoever can listen sees the plans; through foreign networks use a tunnel.
+HTTP knows no such proof: its token is sent as it is, and is therefore another one.
 Source: HMAC (RFC 2104) with SHA-256, compared in constant time.
 """
 
@@ -16,15 +17,15 @@ from pathlib import Path
 from deploy.net.wire import WireError
 
 SHORTEST_TOKEN = 16
-VARIABLE = "RAPPORT_TOKEN"
+VARIABLE, HTTP_VARIABLE = "RAPPORT_TOKEN", "RAPPORT_HTTP_TOKEN"
 TAG_BYTES = 16
 
 
-def read_token(path: Path | None) -> str | None:
-    """The token in a file, else the one in RAPPORT_TOKEN, else None; ValueError names a bad file and the remedy."""
-    where = str(path) if path else VARIABLE
+def read_token(path: Path | None, variable: str = VARIABLE) -> str | None:
+    """The token in a file, else the one in the variable, else None; ValueError names a bad file and the remedy."""
+    where = str(path) if path else variable
     if path is None:
-        text = os.environ.get(VARIABLE)
+        text = os.environ.get(variable)
         if text is None:
             return None
     else:
@@ -37,6 +38,15 @@ def read_token(path: Path | None) -> str | None:
     token = text.strip()
     if len(token) < SHORTEST_TOKEN or len(token.split()) != 1:
         raise ValueError(f"{where}: a token is one word of {SHORTEST_TOKEN} characters or more; {_REMEDY}")
+    return token
+
+
+def read_http_token(path: Path | None, link_token: str | None) -> str | None:
+    """The token of the HTTP pages, likewise; ValueError when it is the link's, which would then be sent in clear."""
+    token = read_token(path, HTTP_VARIABLE)
+    if token is not None and token == link_token:
+        where = str(path) if path else HTTP_VARIABLE
+        raise ValueError(f"{where}: that is the token of the link, and over HTTP it could be read; {_REMEDY}")
     return token
 
 

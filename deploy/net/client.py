@@ -2,6 +2,8 @@
 
 One thread does the talking. Of plans that the network did not take yet only the newest is kept: a plan that waited is
 worth nothing. Who drives is settled by the controller; while another does, this link keeps asking.
+
+An emergency stop is told in every connection anew until the controller says that it has stopped; no plan goes before.
 """
 
 import contextlib
@@ -52,6 +54,7 @@ class RemoteLink:
         self._session: Session | None = None
         self._status: tuple[float, Status] | None = None
         self._stop_why: str | None = None
+        self._stop_told: Session | None = None
         self._problem: Exception | None = None
         self._opened, self._ending = threading.Event(), threading.Event()
         self._waker: socket.socket | None = None
@@ -93,7 +96,7 @@ class RemoteLink:
         self._wake()
 
     def stop(self, reason: str) -> None:
-        """Ask for the emergency stop there; without a connection, as soon as there is one."""
+        """Ask for the emergency stop there, until it is confirmed; without a connection, as soon as there is one."""
         self._stop_why = reason
         self._wake()
 
@@ -165,6 +168,7 @@ class RemoteLink:
             while not self._ending.is_set():
                 self._serve(session, selector)
             if session.ready:
+                self._tell_stop(session)
                 session.connection.send(Message("bye"))
 
     def _serve(self, session: Session, selector: selectors.BaseSelector) -> None:
@@ -178,18 +182,26 @@ class RemoteLink:
                 session.hear()
                 self._notice(session)
         session.connection.flush()
-        if session.ready and self._stop_why is not None:
-            session.connection.send(Message("stop", {"why": self._stop_why}))
-            self._stop_why = None
-        if session.can_send:
+        self._tell_stop(session)
+        if session.can_send and self._stop_why is None:
             self._send(session)
+
+    def _tell_stop(self, session: Session) -> None:
+        """Bytes that were sent may still be lost: only the controller's own word ends the telling."""
+        if not session.ready or self._stop_why is None:
+            return
+        if session is not self._stop_told:
+            session.connection.send(Message("stop", {"why": self._stop_why}))
+            self._stop_told = session
+        elif session.status is not None and session.status.stop_reason is not None:
+            self._stop_why = self._stop_told = None
 
     def _notice(self, session: Session) -> None:
         if not session.ready:
             return
-        if not session.drives:
+        if not session.drives and self._stop_why is None:  # to stop it is everybody's right
             raise OccupiedError(f"{self._address}: another client drives the robot; end it, or wait until it leaves")
-        if session.status is not None:
+        if session.drives and session.status is not None:
             self._status = (self._clock.now_s(), session.status)
             self._opened.set()
 

@@ -1,9 +1,10 @@
 """The emergency stop at the keyboard: any key. Arming again is never a key, for a hand in alarm hits several.
 
-It works where standard input is a terminal, and leaves the terminal as it was. A stop in software is no substitute for
-the switch that cuts the power: keep that within reach.
+It works where standard input is a terminal, and leaves the terminal as it was, if that is still there. A stop in
+software is no substitute for the switch that cuts the power: keep that within reach.
 """
 
+import contextlib
 import os
 import select
 import sys
@@ -36,12 +37,13 @@ class KeyStop:
             self._thread.start()
 
     def close(self) -> None:
-        """Listen no more; the terminal is as it was. Safe to call twice."""
+        """Listen no more; the terminal is as it was. Safe to call twice, and when the terminal has gone."""
         self._ending.set()
         settings, self._settings = self._settings, None
         if settings is not None:
             self._thread.join(timeout=1.0)
-            termios.tcsetattr(self._keys, termios.TCSADRAIN, settings)
+            with contextlib.suppress(termios.error):  # it has hung up
+                termios.tcsetattr(self._keys, termios.TCSANOW, settings)
 
     def _listen(self) -> None:
         while not self._ending.is_set():

@@ -1,10 +1,13 @@
 """Four pages over HTTP: GET /healthz and /metrics, POST /estop and /arm.
 
-On loopback everybody on this machine may ask; reachable from elsewhere, everything wants `Authorization: Bearer TOKEN`.
+On loopback everybody on this machine may ask; reachable from elsewhere, everything wants `Authorization: Bearer TOKEN`,
+a token of its own (`--http-token-file`): it travels unencrypted, so whoever can listen there may use it.
 A browser's page from another origin is refused, and so is a name that only points at this machine: a web site must not
-stop a robot, still less arm it. Bodies are read up to 1 kB and ignored.
+stop a robot, still less arm it. Bodies are read up to 1 kB and ignored. A request has five seconds altogether, and
+where there are too many the oldest is hung up on: whoever is slow or idle keeps nobody from the stop.
 """
 
+import contextlib
 import hmac
 import json
 import logging
@@ -23,7 +26,10 @@ from dyad.clock import Clock
 
 LARGEST_BODY_BYTES = 1024
 MOST_AT_ONCE = 16
+MOST_THREADS = 4 * MOST_AT_ONCE
+"""With those that were hung up on and have not noticed yet."""
 PATIENCE_S = 5.0
+"""For a whole request."""
 
 _LOG = logging.getLogger("deploy")
 
@@ -51,7 +57,7 @@ class SafetyHttp:
         token: str | None = None,
         complaints: Complaints | None = None,
     ) -> None:
-        listener = listen(address, token)
+        listener = listen(address, token, "--http-token-file")
         host = listener.getsockname()[0]
         self.address = shown(listener)
         self._server = _Server(listener, pages, clock, complaints or Complaints(), None if is_loopback(host) else token)
@@ -82,14 +88,20 @@ class _Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.pages, self.clock, self.complaints, self.token = pages, clock, complaints, token
-        self._room = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._room = threading.BoundedSemaphore(MOST_THREADS)
+        self._began_s: dict[socket.socket, float] = {}
+        """Requests that are being served, oldest first."""
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread, if there is room for one."""
+        """In a thread; where there is no room for one more the oldest goes."""
+        crowd = tuple(self._began_s)
+        if len(crowd) >= MOST_AT_ONCE:
+            self.complain("http_crowded", f"{client_address[0]}: more than {MOST_AT_ONCE} requests at once")
+            self._hang_up(crowd[0])
         if self._room.acquire(blocking=False):
+            self._began_s[request] = self.clock.now_s()
             super().process_request(request, client_address)
         else:
-            self.complain("http_crowded", f"{client_address[0]}: more than {MOST_AT_ONCE} requests at once")
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -97,7 +109,21 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._began_s.pop(request, None)
             self._room.release()
+
+    def service_actions(self) -> None:
+        """Between requests, twice a second at least: the time of some is over."""
+        late_s = self.clock.now_s() - PATIENCE_S
+        for request, began_s in tuple(self._began_s.items()):
+            if began_s < late_s:
+                self._hang_up(request)
+
+    def _hang_up(self, request: socket.socket) -> None:
+        """Its thread finds the line dead and ends; what it was told to do before that is done."""
+        self._began_s.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Broken off by the client, mostly; the trace goes to the log, not to the terminal."""

@@ -1,8 +1,8 @@
 """Home without the controller: the last resort when the controller itself has failed.
 
 From the last two commands follow where the face is and how fast it moves; from there the quickest way to neutral within
-the calibration's limits is computed once and sent. It shares no code with the controller, so that one mistake cannot
-take away both. Shapes: C channels, in shares of travel.
+the calibration's limits is computed once and sent; a machine that stalls delays it, and makes no jump of it. It shares
+no code with the controller, so that one mistake cannot take away both. Shapes: C channels, in shares of travel.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dyad.clock import Clock
 LONGEST_S = 1.5
 AT_NEUTRAL = 1e-6
 STALE_PERIODS = 2.5
-"""A face whose last command is older than so many periods stands still."""
+"""A face whose last command is older than so many periods stands still; no command goes further than those."""
 
 Told = Sequence[tuple[float, Command]]
 """Commands with the times at which they were given, oldest first."""
@@ -52,7 +52,7 @@ def _speed(calibration: Calibration, told: Told, now_s: float) -> NDArray[np.flo
 
 
 def go(robot: Robot, told: Told, clock: Clock) -> bool:
-    """Send the way home at the robot's rate, within 1.5 s; whether it arrived. A lost robot is left alone."""
+    """Send the way home at the robot's rate, in commands for 1.5 s; whether it arrived. A lost robot is left alone."""
     calibration, now_s = robot.calibration, clock.now_s()
     if not told or not calibration.names:
         return True  # nothing was ever moved
@@ -60,16 +60,18 @@ def go(robot: Robot, told: Told, clock: Clock) -> bool:
     if not (np.abs(position).max() > AT_NEUTRAL or velocity.any()):
         return True  # it may have been let go already: not one command more
     way = trajectory(calibration, position, velocity)
-    step_s, seq, last_s = 1 / calibration.rate_hz, told[-1][1].seq, told[-1][0]
-    began_s = last_s if velocity.any() else now_s  # a moving face went on moving since
-    first_s = max(now_s, last_s + step_s)
+    step_s, seq, told_s = 1 / calibration.rate_hz, told[-1][1].seq, told[-1][0]
+    last_s = told_s if velocity.any() else now_s  # a moving face went on moving since
+    at_s, due_s = 0.0, max(now_s, told_s + step_s)
     try:
         for k in range(1, int(LONGEST_S / step_s) + 2):
-            clock.sleep_until(first_s + (k - 1) * step_s)
-            at_s = clock.now_s() - began_s
+            clock.sleep_until(due_s)
+            now_s = clock.now_s()
+            at_s, last_s = at_s + min(now_s - last_s, STALE_PERIODS * step_s), now_s
+            due_s = max(now_s, due_s) + step_s
             there = at_s >= way.duration
             shares = np.zeros(len(calibration.names)) if there else np.array(way.at_time(at_s)[0])
-            robot.send(Command(seq + k, began_s + at_s, shares, ("returning",)), clock.now_s())
+            robot.send(Command(seq + k, now_s, shares, ("returning",)), now_s)
             if there:
                 return True
     except RobotLost:
