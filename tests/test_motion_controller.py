@@ -175,16 +175,58 @@ def test_a_lost_robot_is_tried_again_with_growing_pauses_and_found_where_it_is()
     assert max(exceeded(stage.robot.sent)) <= 1 + 1e-6
 
 
-def test_a_stop_while_the_robot_is_lost_brings_it_home_when_it_is_back() -> None:
+def test_a_stop_while_the_robot_is_lost_leaves_it_alone_until_rearmed() -> None:
     stage = Stage()
     stage.run(1.0, SMILE)
     stage.robot.broken = True
     stage.run(0.1)
     stage.controller.stop("red button", stage.now_s)
+    stage.robot.broken = False  # power is back, and a finger is still in the jaw
+    n_sent = len(stage.robot.sent)
+    stage.run(10.0, SMILE)
+    assert (stage.state, stage.robot.opened, len(stage.robot.sent)) == ("lost", 0, n_sent)
+    stage.controller.rearm(stage.now_s)
+    stage.run(9.0, SMILE)
+    assert (stage.state, stage.robot.opened) == ("following", 1)
+
+
+@pytest.mark.parametrize("away_s", [0.1, 1.2])
+def test_a_stopped_robot_whose_wire_breaks_is_neither_opened_nor_moved_by_its_return(away_s: float) -> None:
+    """On the way home (0.1 s after the stop) and after it was let go (1.2 s after)."""
+    stage = Stage()
+    stage.run(1.0, SMILE)
+    stage.controller.stop("red button", stage.now_s)
+    stage.run(away_s)
+    released, n_sent = stage.robot.released, len(stage.robot.sent)
+    stage.robot.broken = True
+    stage.run(0.5)
     stage.robot.broken = False
-    stage.run(3.0)
-    assert (stage.state, stage.robot.released) == ("released", 1)
-    np.testing.assert_allclose(stage.sent, 0, atol=1e-9)
+    stage.run(9.0, SMILE)
+    assert (stage.robot.opened, stage.robot.released, len(stage.robot.sent)) == (0, released, n_sent)
+    stage.controller.rearm(stage.now_s)
+    stage.run(2.0, SMILE)
+    assert (stage.state, stage.robot.opened) == ("following", 1)
+
+
+def test_a_robot_without_sensors_that_comes_back_goes_on_from_its_last_command() -> None:
+    stage = Stage(ToyRobot(senses=False))
+    stage.run(1.0, SMILE)
+    last = stage.sent.copy()
+    stage.robot.broken = True
+    stage.run(0.1)
+    stage.robot.broken = False
+    stage.robot.sent.clear()
+    stage.run(1.0)
+    assert np.abs(stage.robot.sent[0][1] - last).max() < 0.01
+    assert max(exceeded([(stage.robot.sent[0][0] - TICK_S, last), *stage.robot.sent])) <= 1 + 1e-6
+
+
+def test_the_first_plans_age_counts_whole_at_once() -> None:
+    stage = Stage()
+    stage.run(TICK_S, lambda now_s: plan_of(SMILE, stage.seq, now_s - 0.3, target_times_s=now_s + np.arange(9) / 30))
+    status = stage.controller.status(stage.now_s)
+    assert status.glass_to_motor_s - status.motor_lag_s - status.own_lag_s == pytest.approx(0.3)
+    assert status.compensated_s == pytest.approx(0.3 + status.look_ahead_s, abs=0.02)
 
 
 def test_a_robot_that_opens_but_takes_nothing_is_left_alone_ever_longer() -> None:

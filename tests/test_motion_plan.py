@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_robot import CALIBRATION, face, plan_of
 
+from deploy.motion import foresight
 from deploy.motion.config import MotionConfig
 from deploy.motion.course import Pace, Supply, next_state
 from deploy.motion.degrade import KEY_INTENSITY, RATE_HZ, Degrade
-from deploy.motion.jitter_buffer import PlanBuffer
+from deploy.motion.jitter_buffer import BELIEVED_S, PlanBuffer
 from deploy.motion.states import Verdict
 
 NEWEST = MotionConfig(blend_s=0.0)
@@ -81,11 +82,41 @@ def test_a_plan_is_read_between_its_rows_as_numpy_interpolates(ahead_s: float, s
 def test_beyond_its_last_row_a_straight_plan_goes_on_straight_and_ever_slower() -> None:
     kept = PlanBuffer(NEWEST)
     kept.add(SOUND, np.linspace(0, 8 / 30, 9)[:, None], 10.0)
-    ahead_s = np.linspace(0, 0.4, 41)
-    said = np.array([kept.read(np.array([[TIMES[-1] + x]]))[0, 0] for x in ahead_s]) - 8 / 30
-    np.testing.assert_allclose(said[1], 0.01, rtol=0.02)
+    said = np.array([kept.read(np.array([[TIMES[-1] + h / 30]]))[0, 0] for h in range(9)]) - 8 / 30
+    np.testing.assert_allclose(said[1], 1 / 30, rtol=0.05)
     assert (np.diff(said, 2) < 0).all()
     assert (np.diff(said) > 0).all()
+    assert kept.read(np.array([[TIMES[-1] + 5.0]]))[0, 0] == pytest.approx(8 / 30 + said[-1]), "then it stays"
+
+
+@given(st.integers(1, 12), st.integers(0, 2**31))
+def test_a_guess_is_the_mean_of_what_smooth_movements_do_given_the_rows(rows: int, seed: int) -> None:
+    """Beside a draw of the process itself: no other linear guess from the same rows is nearer on average."""
+    rng = np.random.default_rng(seed)
+    past_s = np.cumsum(rng.uniform(0.02, 0.05, rows))
+    at_s = np.concatenate([past_s, past_s[-1] + foresight.BEYOND_S])
+    apart = np.sqrt(5) * np.abs(at_s[:, None] - at_s) / foresight.SMOOTH_S
+    joint = foresight.LEVEL + (1 + apart + apart**2 / 3) * np.exp(-apart)
+    joint[:rows, :rows] += foresight.JITTER**2 * np.eye(rows)
+    weights = foresight.beyond(past_s, np.eye(rows))
+    best = np.array([np.linalg.lstsq(joint[:rows, :rows], joint[:rows, rows + e], rcond=None)[0] for e in range(8)])
+    np.testing.assert_allclose(weights, best, atol=0.02 * np.abs(best).max())
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-9)
+
+
+def test_jittering_rows_are_guessed_on_more_calmly_than_their_last_slope_says() -> None:
+    rows = 0.01 * np.random.default_rng(0).standard_normal((9, 500))
+    guessed = foresight.beyond(TIMES, rows)[2]
+    slope = rows[-1] + 3 * (1.5 * (rows[-1] - rows[-2]) - 0.5 * (rows[-2] - rows[-3]))
+    assert guessed.std() < 0.75 * slope.std()
+
+
+def test_a_curved_movement_is_guessed_nearer_than_by_its_last_slope() -> None:
+    curve = np.sin(np.outer(TIMES - 10.0, [3.0, 5.0, 7.0]) + np.array([0.0, 1.0, 2.0]))
+    meant = np.sin(np.outer(TIMES[-1] - 10.0 + foresight.BEYOND_S[:3], [3.0, 5.0, 7.0]) + np.array([0.0, 1.0, 2.0]))
+    straight = curve[-1] + np.outer(np.arange(1, 4), curve[-1] - curve[-2])
+    guessed = foresight.beyond(TIMES, curve)[:3]
+    assert np.abs(guessed - meant).mean() < 0.5 * np.abs(straight - meant).mean()
 
 
 def test_the_newest_plan_alone_speaks_without_blending() -> None:
@@ -93,11 +124,16 @@ def test_the_newest_plan_alone_speaks_without_blending() -> None:
     assert kept.read(np.array([[10.1], [10.2]])).tolist() == [[0.8], [0.8]]
 
 
-def test_blended_plans_weigh_by_age_and_only_where_they_reach() -> None:
+def test_blended_plans_weigh_by_age_and_guesses_ever_less() -> None:
     kept = buffer_of((10.0, 0.2), (10.05, 0.8), config=MotionConfig(blend_s=0.05))
-    both, newest_only = kept.read(np.array([[10.2], [10.3]]))[:, 0]
-    assert both == pytest.approx((0.8 + 0.2 * np.exp(-1)) / (1 + np.exp(-1)))
-    assert newest_only == pytest.approx(0.8, abs=1e-6)
+    end_s = 10.0 + 8 / 30
+    told, edge, guessed, both_guess = kept.read(np.array([[10.2], [end_s], [end_s + 0.04], [end_s + 0.2]]))[:, 0]
+    assert told == pytest.approx((0.8 + 0.2 * np.exp(-1)) / (1 + np.exp(-1)))
+    assert edge == pytest.approx(told), "nothing jumps where a plan ends"
+    little = np.exp(-1 - 0.04 / BELIEVED_S)
+    assert guessed == pytest.approx((0.8 + 0.2 * little) / (1 + little))
+    least = np.exp(-1 - 0.05 / BELIEVED_S)
+    assert both_guess == pytest.approx((0.8 + 0.2 * least) / (1 + least)), "the newest guesses, too"
 
 
 def test_blending_makes_a_noisy_face_calmer_than_the_newest_plan_alone() -> None:

@@ -94,9 +94,9 @@ def test_a_calibration_that_could_move_a_robot_wrongly_is_refused(change: dict[s
     [
         {"velocity_per_s": 0.8},
         {"velocity_per_s": 6.0, "acceleration_per_s2": 10.0},  # away at full speed: it must stop first
-        {"dead_time_s": 0.95},
-        {"time_constant_s": 0.35},
-        {"rate_hz": 2.0},
+        {"dead_time_s": 0.6, "time_constant_s": 0.2},
+        {"time_constant_s": 0.4},
+        {"rate_hz": 1.5},
     ],
 )
 def test_motors_that_could_not_be_home_in_time_from_full_speed_are_refused(change: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ class MotionConfig:
     blend_s: float = 0.05
     """How fast a plan loses its say to newer ones about the same moment (e-fold); 0: the newest alone counts."""
     beyond_s: float = 0.2
-    """A plan is read so far beyond its last row, along its last slope, which dies away; then its end is held."""
+    """A plan is read so far beyond its last row, as foresight.py guesses it on; then that end is held."""
     buffer_s: float = 0.5
     """Plans kept: captured no longer before the newest; none may reach further ahead of now than twice that."""
     late_s: float = 0.05

@@ -2,7 +2,8 @@
 
 Every tick asks, channel by channel, what pose is wanted when a command given now will have reached the motors, reads
 the buffered plans there, smooths, and sends what the limits allow. No plan for too long: home. A lost wire: open it
-again and start from the measured pose. An emergency stop is latched: home, then let go.
+again and start from the measured pose. An emergency stop is latched: home, then let go; a robot that is lost while
+stopped is left alone.
 
 One thread keeps time: it calls `start` once and `tick` at the calibration's rate, and it alone talks to the robot.
 `offer`, `stop`, `rearm` and `status` may come from any thread and never wait for the robot.  Shapes: C channels.
@@ -17,7 +18,7 @@ from deploy.calibration import Mixer
 from deploy.motion import smooth
 from deploy.motion.config import MotionConfig
 from deploy.motion.course import Pace, bounded_reach, next_state
-from deploy.motion.degrade import Degrade
+from deploy.motion.degrade import Degrade, PlanAge
 from deploy.motion.holds import HoldRule
 from deploy.motion.jitter_buffer import PlanBuffer
 from deploy.motion.latency import LookAhead
@@ -64,7 +65,7 @@ class Controller:
         self._home_since_s: float | None = None
         self._rearmed = False
         self._tick_s: float | None = None
-        self._plan_age_s = self._read_at_s = 0.0
+        self._age = PlanAge()
         self._neutral = np.zeros(channels)
         self._goal: Channels = self._neutral
         self._command = Command(0, 0.0, self._neutral, ("waiting",))
@@ -76,7 +77,7 @@ class Controller:
             self._begin(sensed)
 
     def _begin(self, sensed: Feedback | None) -> None:
-        self._limiter.reset(self._neutral if sensed is None else sensed.shares)
+        self._limiter.reset(self._command.shares if sensed is None else sensed.shares)
         self._look.forget()
         self._tick_s = self._home_since_s = None
         self._state = "lost" if self._wire.lost else "waiting" if self._stopped is None else "stopped"
@@ -124,6 +125,8 @@ class Controller:
             self._wire.take_back(now_s)
         if not self._wire.lost:
             return True
+        if self._stopped is not None:
+            return False  # whoever stopped it may have a hand in there: only `rearm` may open and move it again
         sensed = self._wire.sense(now_s) if self._wire.reopen(now_s) else None
         with self._lock:
             self._begin(sensed)
@@ -166,11 +169,9 @@ class Controller:
             self._state = "waiting" if self._stopped is None else "stopped"
             self._degrade.consider(0.0)
             return
-        left_s = supply.end_s - now_s
-        self._look.update(dt_s, left_s)
+        self._look.update(dt_s, supply.end_s - now_s)
         ahead_s = float(self._look.ahead_s.min(initial=self._look.mean_s))
         self._state = next_state(now_s, supply, ahead_s, self._pace, self._config, home=self._limiter.home)
-        self._counts.freezes += self._state == "holding" and left_s > ahead_s
         if self._state not in MOVING:
             self._degrade.consider(0.0)
         if self._state == "neutral":
@@ -183,9 +184,8 @@ class Controller:
         both = bounded_reach(both, now_s, self._buffer.supply, self._config.beyond_s)
         intended, goal = self._buffer.read(now_s + both)
         age_s, ahead_s = now_s - self._buffer.captured_at_s, float(both[0, 0]) if both.size else 0.0
-        self._plan_age_s += 0.05 * (age_s - self._plan_age_s)
-        self._read_at_s += 0.05 * (age_s + ahead_s - self._read_at_s)
-        self._degrade.consider(self._plan_age_s + self._look.lag_s)
+        self._age.add(age_s, ahead_s)
+        self._degrade.consider(self._age.age_s + self._look.lag_s)
         return intended, goal, ahead_s
 
     def _settle(self, now_s: float, sent: Command, sensed: Feedback | None) -> bool:
@@ -246,8 +246,8 @@ class Controller:
                 motor_lag_s=look.motor.lag_s,
                 own_lag_s=look.own.lag_s,
                 look_ahead_s=look.mean_s,
-                glass_to_motor_s=self._plan_age_s + look.lag_s,
-                compensated_s=self._read_at_s,
+                glass_to_motor_s=self._age.age_s + look.lag_s,
+                compensated_s=self._age.read_at_s,
                 plan_left_s=0.0 if supply is None else max(supply.end_s - now_s, 0.0),
                 last_plan_age_s=None if supply is None else now_s - supply.received_s,
                 degraded=self._degrade.on,

@@ -13,6 +13,22 @@ RATE_HZ = 20.0
 KEY_INTENSITY = 0.3
 """A unit that stays above over the whole plan is a key expression."""
 BACK_BELOW = 0.8
+AGE_SHARE = 0.05
+"""Of a tick's own plan age in the mean."""
+
+
+class PlanAge:
+    """How old plans are when they are read, and how far beyond their capture that is; means over the last ticks."""
+
+    def __init__(self) -> None:
+        self.age_s = self.read_at_s = 0.0
+        self._known = False
+
+    def add(self, age_s: float, ahead_s: float) -> None:
+        """One tick's; the first counts whole."""
+        share, self._known = AGE_SHARE if self._known else 1.0, True
+        self.age_s += share * (age_s - self.age_s)
+        self.read_at_s += share * (age_s + ahead_s - self.read_at_s)
 
 
 class Degrade:

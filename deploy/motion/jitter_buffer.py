@@ -1,8 +1,8 @@
 """Plans of the last half second, ready to be read at any moment: a gap on the wire is ridden out on prediction.
 
-Every plan covers its target times; where several cover the same moment, the newest speaks, or all with weights that
-fall with their age (`blend_s`). Beyond its last row a plan goes on along its last slope, which dies away; the
-controller bounds how far that is read.  Shapes: K plans kept, H rows each, C channels, M moments asked for.
+Every plan covers its target times, and goes on beyond its last row as foresight.py guesses; the controller bounds how
+far that is read. The newest speaks, or all that cover a moment, with weights that fall with their age and with how much
+of it is guessed (`blend_s`).  Shapes: K plans kept, H rows each, C channels, M moments asked for.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.motion import foresight
 from deploy.motion.config import MotionConfig
 from deploy.motion.course import Supply
 from deploy.motion.states import Verdict
@@ -21,10 +22,8 @@ CLOCK_SLACK_S = 0.25
 """A plan captured further in the future than clocks on two machines may differ is absurd."""
 OLDEST_S = 5.0
 """So is one captured so long ago, or reaching so far back."""
-CARRIED_ON = 0.5
-"""Of the last change of slope, to have it at the last row and not half a row before."""
-DYING_S = 0.5
-"""A slope beyond a plan's end loses its force with this time constant."""
+BELIEVED_S = 0.02
+"""A guess beyond a plan's end loses its say, where a newer plan has one, with this time constant."""
 
 
 def is_sound(plan: AUPlan, now_s: float, reach_s: float) -> bool:
@@ -44,7 +43,10 @@ def is_sound(plan: AUPlan, now_s: float, reach_s: float) -> bool:
 @dataclass(frozen=True)
 class _Kept:
     captured_at_s: float
+    end_s: float
+    """When the last row that was told is due."""
     times_s: Array
+    """[H], then those guessed."""
     shares: Array
 
 
@@ -74,17 +76,18 @@ class PlanBuffer:
             times, shares = np.array([times[0] - 1e-3, times[0]]), np.repeat(shares, 2, axis=0)
         oldest_s = plan.captured_at_s - self._config.buffer_s
         blend = self._config.blend_s > 0
+        end_s = float(times[-1])
+        shares = np.concatenate([shares, foresight.beyond(times, shares)])
+        times = np.concatenate([times, end_s + foresight.BEYOND_S])
         self._kept = [k for k in self._kept if blend and k.captured_at_s > oldest_s and len(k.times_s) == len(times)]
-        self._kept.append(_Kept(plan.captured_at_s, times, shares))
+        self._kept.append(_Kept(plan.captured_at_s, end_s, times, shares))
         self._times = np.stack([k.times_s for k in self._kept])
         self._shares = np.stack([k.shares for k in self._kept])
-        steps = np.maximum(np.diff(self._times[:, -3:], axis=1), 1e-2)[:, :, None]
-        slopes = np.diff(self._shares[:, -3:], axis=1) / steps
-        self._slopes = slopes[:, -1] + CARRIED_ON * (slopes[:, -1] - slopes[:, 0])
+        self._ends_s = np.array([k.end_s for k in self._kept])
         ages_s = plan.captured_at_s - np.array([k.captured_at_s for k in self._kept])
         self._trust = np.exp(-ages_s / max(self._config.blend_s, 1e-6))
         self._last_seq, self.captured_at_s = plan.seq, plan.captured_at_s
-        self.supply = Supply(now_s, float(times[-1]))
+        self.supply = Supply(now_s, end_s)
 
     def forget_numbers(self) -> None:
         """A sender that was silent for long may begin its numbers anew."""
@@ -103,14 +106,12 @@ class PlanBuffer:
         part = np.minimum(np.maximum((at_s - early) / (self._times[plan, high] - early), 0.0), 1.0)
         low = self._shares[plan, high - 1, channel]
         said = low + part * (self._shares[plan, high, channel] - low)
-        beyond_s = np.maximum(at_s - self._times[:, -1:, None], 0.0)
-        if beyond_s[-1].any():
-            said += self._slopes[:, None] * DYING_S * -np.expm1(-beyond_s / DYING_S)
-        return said[0] if n_plans == 1 else self._blended(said, at_s, beyond_s)
+        return said[0] if n_plans == 1 else self._blended(said, at_s)
 
-    def _blended(self, said: Array, at_s: Array, beyond_s: Array) -> Array:
-        """All plans that reach a moment, the younger the weightier; the newest alone where none does."""
-        reaches = (at_s >= self._times[:, :1, None]) & (beyond_s <= 0)
-        weight = reaches * self._trust[:, None, None]
+    def _blended(self, said: Array, at_s: Array) -> Array:
+        """All plans that reach a moment, the younger and the surer the weightier; the newest alone before all."""
+        guessed_s = np.maximum(at_s - self._ends_s[:, None, None], 0.0)
+        guessed_s = guessed_s - guessed_s[-1]  # as far as the newest guesses, all do
+        weight = (at_s >= self._times[:, :1, None]) * self._trust[:, None, None] * np.exp(-guessed_s / BELIEVED_S)
         weight[-1] += 1e-9
         return (said * weight).sum(axis=0) / weight.sum(axis=0)

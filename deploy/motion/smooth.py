@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Channels = NDArray[np.float64]
+USUAL_PER_S = 0.5
+"""Shares of travel per second at which a lag is told before one is measured. Too long a first guess would have plans
+read so far ahead that, where they are noisy, no lag could be measured any more."""
 
 
 class Smoother(Protocol):
@@ -27,7 +30,7 @@ class Smoother(Protocol):
         ...
 
     def lag_s(self) -> float:
-        """How late it is on a slow movement."""
+        """How late it is on a usual movement."""
         ...
 
 
@@ -60,8 +63,8 @@ class OneEuro:
         return self._value
 
     def lag_s(self) -> float:
-        """How late it is on a slow movement: the time constant at rest; a fast one opens it."""
-        return 1 / (2 * np.pi * self._config.rest_hz)
+        """How late it is on an expression's usual speed; a slower one is later, a faster one opens it further."""
+        return 1 / (2 * np.pi * (self._config.rest_hz + self._config.opening * USUAL_PER_S))
 
 
 def _weight(cutoff_hz: float | Channels, dt_s: float) -> Channels:

@@ -29,8 +29,6 @@ class Counts:
     old: int = 0
     gaps: int = 0
     """Times that the plan, and what is read beyond it, ran out while it was followed."""
-    freezes: int = 0
-    """Ticks in which a pose was held though plan remained; 0 unless there is a mistake here."""
     ticks: int = 0
     sent: int = 0
     stalls: int = 0
