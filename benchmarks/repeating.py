@@ -14,8 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """Plain data of a benchmark's configuration, its paths as seen from the repository."""
-    return {k: v.removeprefix(f"{ROOT}/") if isinstance(v, str) else v for k, v in as_dict(config).items()}
+    """Plain data of a benchmark's configuration: paths as seen from the repository, of files elsewhere the name."""
+
+    def shown(value: Any) -> Any:
+        if not isinstance(value, str) or "/" not in value:
+            return value
+        path = Path(value).resolve()
+        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+    return {key: shown(value) for key, value in as_dict(config).items()}
 
 
 class Repeating:
