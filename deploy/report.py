@@ -79,7 +79,7 @@ def print_table(report: dict[str, Any]) -> None:
         f"\n{report['ticks']} ticks at 30 Hz, {report['missed_ticks']} missed, {report['late_ticks']} late, "
         f"{report['refused_frames']} refused; face in {100 * report['face_share']:.0f} % of them"
     )
-    if "glass_to_motor_ms" in report:
+    if "glass_to_motor_ms" in report and report["ticks"]:
         how = "measured on the joints" if report["motor_lag_measured"] else "as the calibration says"
         print(
             f"glass to motor {report['glass_to_motor_ms']:.0f} ms (capture to plan "

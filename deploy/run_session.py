@@ -132,9 +132,11 @@ class RunSession:
             self._loop, self._source, self._status, self._recorder, self._calibration,
             ended=ended, config=_public(self._config),
         )  # fmt: skip
-        if self._config.report is not None:  # first: neither a closed pipe nor a film that fails may cost it
-            write_json(self._config.report, summary)
-        report.print_table(summary)
+        try:  # first: neither a closed pipe nor a film that fails may cost it
+            if self._config.report is not None:
+                write_json(self._config.report, summary)
+        finally:
+            report.print_table(summary)
         if self._source.note:
             print(self._source.note)
         if self._config.report is not None:

@@ -186,7 +186,10 @@ def test_motion_is_that_of_the_robots_intensities(made: Report) -> None:
     np.testing.assert_allclose(track.speed["p95"], np.mean([np.percentile(s, 95, axis=0) for s in steps], axis=0))
     assert track.fastest == pytest.approx(max(s.max() for s in steps))
     assert track.scores["speed_above"].value == pytest.approx(np.mean([(s > 6.0).mean() for s in steps]), abs=1e-9)
-    for name, order, limit in (("acceleration", 2, 80.0), ("jerk", 3, robot.limits.jerk_per_s3)):
+    for name, order, limit in (
+        ("acceleration", 2, robot.limits.acceleration_per_s2),
+        ("jerk", 3, robot.limits.jerk_per_s3),
+    ):
         sizes = [np.abs(np.diff(c.astype(np.float64), order, axis=0)) * 30**order for c in curves]
         share = np.mean([(size > limit).mean() for size in sizes])
         assert track.scores[f"{name}_above"].value == pytest.approx(share, abs=1e-4)

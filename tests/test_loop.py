@@ -14,7 +14,7 @@ from deploy.loop import Loop
 from deploy.manifest import Manifest
 from deploy.motion.states import Status
 from deploy.recording import Recorder, fastest
-from deploy.report import summarise
+from deploy.report import print_table, summarise
 from deploy.robots import Robot
 from deploy.sources import Counts, Packet
 from deploy.sources.file import FileSource
@@ -176,6 +176,15 @@ def test_the_report_holds_every_promised_figure() -> None:
     assert wanted <= set(report)
     assert {"p50_ms", "p95_ms", "p99_ms"} == set(report["stages"]["total"])
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_a_run_that_ended_before_its_first_frame_is_reported_too(capsys: pytest.CaptureFixture[str]) -> None:
+    done = run(quiet, frames=0)
+    report = summarise(
+        done.loop, done.source, done.status, done.recorder, done.robot.calibration, ended="SIGTERM", config={}
+    )
+    print_table(report)
+    assert "0 ticks" in capsys.readouterr().out
 
 
 def test_a_long_run_keeps_its_counts_and_forgets_its_old_ticks() -> None:
