@@ -181,17 +181,21 @@ def test_the_way_home_always_begins_early_enough(end_s: float, ahead_s: float, l
 def test_over_half_a_second_late_only_lasting_strong_units_stay_and_fewer_commands_are_due() -> None:
     rule = Degrade(0.5)
     rows = np.stack([face(AU12=KEY_INTENSITY + 0.1, AU1=0.9 * (h < 4), AU4=0.1) for h in range(9)])
-    rule.consider(0.45)
+    rule.consider(0.45, 0.0)
     np.testing.assert_array_equal(rule.keep(rows), rows)
-    rule.consider(0.51)
+    for tick in range(60):  # one late plan is no rule
+        rule.consider(0.7 if tick % 20 else 0.3, tick / 60)
+        assert not rule.on
+    rule.consider(0.51, 2.0)
+    rule.consider(0.51, 2.5)
     kept = rule.keep(rows)
     assert (kept.max(axis=0) > 0).sum() == 1
     np.testing.assert_array_equal(kept[:, 8], rows[:, 8])
     due = sum(not rule.skips(t / 60) for t in range(60))
     assert due == pytest.approx(RATE_HZ, abs=1)
-    rule.consider(0.41)
+    rule.consider(0.41, 3.0)
     assert rule.on, "hysteresis"
-    rule.consider(0.39)
+    rule.consider(0.39, 3.0)
     assert not rule.on
     assert not rule.skips(1.0)
 

@@ -167,13 +167,13 @@ class Controller:
         supply = self._buffer.supply
         if self._stopped is not None or supply is None:
             self._state = "waiting" if self._stopped is None else "stopped"
-            self._degrade.consider(0.0)
+            self._degrade.consider(0.0, now_s)
             return
         self._look.update(dt_s, supply.end_s - now_s)
         ahead_s = float(self._look.ahead_s.min(initial=self._look.mean_s))
         self._state = next_state(now_s, supply, ahead_s, self._pace, self._config, home=self._limiter.home)
         if self._state not in MOVING:
-            self._degrade.consider(0.0)
+            self._degrade.consider(0.0, now_s)
         if self._state == "neutral":
             self._buffer.forget_numbers()
 
@@ -185,7 +185,7 @@ class Controller:
         intended, goal = self._buffer.read(now_s + both)
         age_s, ahead_s = now_s - self._buffer.captured_at_s, float(both[0, 0]) if both.size else 0.0
         self._age.add(age_s, ahead_s)
-        self._degrade.consider(self._age.age_s + self._look.lag_s)
+        self._degrade.consider(self._age.age_s + self._look.lag_s, now_s)
         return intended, goal, ahead_s
 
     def _settle(self, now_s: float, sent: Command, sensed: Feedback | None) -> bool:

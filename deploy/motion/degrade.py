@@ -13,6 +13,8 @@ RATE_HZ = 20.0
 KEY_INTENSITY = 0.3
 """A unit that stays above over the whole plan is a key expression."""
 BACK_BELOW = 0.8
+LASTING_S = 0.5
+"""A delay too long for less than that is one bad lesson of the lag meter, or one late plan."""
 AGE_SHARE = 0.05
 """Of a tick's own plan age in the mean."""
 
@@ -38,10 +40,16 @@ class Degrade:
         self._over_s = over_s
         self.on = False
         self._sent_s = -np.inf
+        self._late_since_s = np.inf
 
-    def consider(self, delay_s: float) -> None:
-        """Switch by the whole delay from camera to motor."""
-        self.on = delay_s > (BACK_BELOW * self._over_s if self.on else self._over_s)
+    def consider(self, delay_s: float, now_s: float) -> None:
+        """Switch by the whole delay from camera to motor, once it has been too long for LASTING_S."""
+        if delay_s <= self._over_s:
+            self._late_since_s = np.inf
+        elif now_s < self._late_since_s:
+            self._late_since_s = now_s
+        lasting = now_s - self._late_since_s >= LASTING_S
+        self.on = delay_s > BACK_BELOW * self._over_s if self.on else lasting
 
     def keep(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
         """Intensities [H, A] of what is still shown."""
