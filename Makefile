@@ -1,8 +1,8 @@
-# check: what CI checks before the tests      test: the tests
+# check: what CI checks before the tests      test: the tests      fuzz: the property tests on new examples
 # demo:  the whole chain, dataset to robot    bench: the benchmarks
 # distillation: does it pay, and which term does (some hours); writes docs/ablation.md
 # packaged-student: the demo, and its student made the packaged one
-.PHONY: check test test-vllm bench demo packaged-student assets distillation
+.PHONY: check test fuzz test-vllm bench demo packaged-student assets distillation
 
 # Where the chain writes, and how large it is. make demo stays within 15 minutes on two cores.
 OUT ?= out/demo
@@ -23,6 +23,13 @@ check:
 
 test:
 	uv run pytest
+
+# The property tests draw the same examples every time; here they draw others, ROUNDS times over.
+ROUNDS ?= 20
+fuzz:
+	for round in $$(seq $(ROUNDS)); do \
+		uv run pytest -q -m hypothesis --hypothesis-profile=new || exit 1; \
+	done
 
 # vLLM's own engine, on the CPU through a shim, serves the tiny teacher (8 GB of packages, some minutes).
 test-vllm:

@@ -2,7 +2,9 @@
 
 Time-optimal, jerk-limited ways (ruckig) from the present motion to the goal, planned anew on every tick and followed
 for exactly the time that has really passed: what is sent are samples of one continuous motion, however unevenly the
-ticks come. Every way ends at rest within the travel, so none can overshoot it.  Shapes: C channels, in shares.
+ticks come. Every way ends at rest within the travel, so none can overshoot it. Above a speed limit that was lowered,
+the solver's way is now and then a third longer than the quickest (3 of 1000 random states); the next tick's, planned
+below the limit, is the quickest again: who goes somewhere in a given time must tick.  Shapes: C channels, in shares.
 Source: Berscheid & Kröger, "Jerk-limited real-time trajectory generation with arbitrary target states", 2021.
 """
 
