@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyad.action_units import SEED17
+from dyad.config import PRESETS
 from dyad.config import load as load_config
 
-FOLDER = Path(__file__).resolve().parent.parent / "configs" / "robots"
+FOLDER = PRESETS / "robots"
 LONGEST_RETURN_S = 1.4
 """A robot's motors must be able to be home from any motion in so long; the dead-man's promise of 1.5 s rests on it."""
 

@@ -20,14 +20,14 @@ from distill import scoring
 from distill.evidence import Evidence
 from distill.scoring import Score
 from dyad.clock import FPS
-from dyad.config import read_yaml
+from dyad.config import PRESETS, read_yaml
 from dyad.metrics import synchrony
 from dyad.metrics.sequence import Limits, motion, smoothness
 from dyad.metrics.warping import dtw
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
-ROBOTS = Path(__file__).resolve().parent.parent / "configs" / "robots"
+ROBOTS = PRESETS / "robots"
 PIECE = 30 * FPS
 """Frames that are warped at once: longer sessions cost no more per frame, and all are on one scale."""
 MAX_LAG = FPS

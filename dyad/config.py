@@ -20,6 +20,9 @@ import yaml
 from dyad.provenance import atomic_path
 
 T = TypeVar("T")
+CHECKOUT = Path(__file__).resolve().parent.parent
+PRESETS = CHECKOUT / "configs" if (CHECKOUT / "configs").is_dir() else Path(__file__).resolve().parent / "configs"
+"""The presets that ship: beside the packages in a checkout, inside this one in an installed wheel."""
 
 
 def parse(config_type: type[T], argv: list[str] | None = None, *, prog: str, description: str) -> T:
@@ -96,11 +99,16 @@ def load(config_type: type[T], path: Path | str) -> T:
 
 
 def read_yaml(path: Path | str) -> Any:
-    """Content of a YAML file, an empty one as no keys; raises ValueError that names a missing or broken file."""
+    """Content of a YAML file, an empty one as no keys; raises ValueError that names a missing or broken file.
+
+    configs/… means the presets that ship, wherever one stands.
+    """
+    given = Path(path)
+    shipped = given.parts[:1] == ("configs",) and not given.exists()
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+        content = yaml.safe_load((PRESETS.joinpath(*given.parts[1:]) if shipped else given).read_text(encoding="utf8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; presets are in configs/") from None
+        raise ValueError(f"{path}: no such file; presets are in {PRESETS}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
     return {} if content is None else content
@@ -196,6 +204,8 @@ def save(config: Any, path: Path | str) -> None:
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and start again",
+    errno.EDQUOT: "free some of your quota and start again",
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f), or write less",
     errno.EACCES: "give a place that you may write to",
     errno.EPERM: "give a place that you may write to",
     errno.EROFS: "give a place that you may write to",

@@ -169,3 +169,14 @@ def test_help_of_the_kernels_commands_imports_nothing_heavy(command: str) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage: python -m " + command in done.stdout
+
+
+def test_the_presets_that_ship_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = config.read_yaml("configs/robots/sim.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert config.read_yaml("configs/robots/sim.yaml") == here
+    (tmp_path / "configs" / "robots").mkdir(parents=True)
+    (tmp_path / "configs" / "robots" / "sim.yaml").write_text("robot: mine", encoding="utf8")
+    assert config.read_yaml("configs/robots/sim.yaml") == {"robot": "mine"}, "the user's own file comes first"
+    with pytest.raises(ValueError, match=r"configs/robots/sin\.yaml: no such file"):
+        config.read_yaml("configs/robots/sin.yaml")
