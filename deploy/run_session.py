@@ -34,6 +34,9 @@ from dyad.clock import FPS, Clock
 from dyad.config import as_dict
 from dyad.provenance import write_json
 
+FILM_S = 600
+"""A film shows the newest ten minutes of a longer run, so that memory does not grow with the file."""
+
 
 class RunSession:
     """An engine, a source and a robot for one run; `run` once."""
@@ -45,7 +48,8 @@ class RunSession:
             path.parent.mkdir(parents=True, exist_ok=True)  # an impossible place is refused before anything moves
         keep = KEEP_FRAMES
         if self._films and source.recording is not None:
-            keep = max(keep, int(media.probe(source.recording).video_duration_s * FPS) + FPS)
+            seconds = min(media.probe(source.recording).video_duration_s + 1, FILM_S)
+            keep = max(keep, int(seconds * FPS))
         self._times, self._box = StageTimes(), None
         self._calibration: Calibration | None = None
         self._recorder = Recorder(0)
@@ -152,7 +156,8 @@ class RunSession:
         side_by_side.write(
             save, Path(self._source.recording), self._source.sound, ticks, self._recorder, (asked, SEED17.units)
         )
-        print(f"video: {save}")
+        left_out = summary["ticks"] - len(ticks)
+        print(f"video: {save}" + (f" (without the first {left_out} ticks of a long run)" if left_out else ""))
 
 
 def _public(config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from deploy.loop import Tick
 from deploy.recording import Recorder
 from dyad import media
 from dyad.action_units import SEED17
-from dyad.clock import FPS, FRAME_S
+from dyad.clock import FPS, FRAME_S, samples_until
 from dyad.provenance import atomic_path
 
 HEIGHT, CURVES_PX, SPAN_FRAMES = 480, 320, 6 * FPS
@@ -29,12 +29,15 @@ Shown = tuple[NDArray[np.float32], Sequence[str]]
 def write(
     path: Path, source: Path, sound: NDArray[np.float32], ticks: Sequence[Tick], recorder: Recorder, au: Shown
 ) -> None:
-    """Write the video with the speaker's sound, all or nothing; the head as it was in the middle of each frame."""
+    """Write the video with the speaker's sound, all or nothing; the head as it was in the middle of each frame.
+
+    It begins with the first tick that was kept.
+    """
     if not ticks:
         raise ValueError(f"{path}: nothing was played, so there is nothing to show")
-    stop = (ticks[-1].frame + 1) * 16000 // FPS
+    began, ended = (samples_until(frame) for frame in (ticks[0].frame, ticks[-1].frame + 1))
     with atomic_path(path) as part:
-        media.write_video(part, _pictures(source, ticks, recorder, au), audio=sound[:stop], crf=22)
+        media.write_video(part, _pictures(source, ticks, recorder, au), audio=sound[began:ended], crf=22)
 
 
 def _pictures(source: Path, ticks: Sequence[Tick], recorder: Recorder, au: Shown) -> Iterator[NDArray[np.uint8]]:
@@ -44,6 +47,8 @@ def _pictures(source: Path, ticks: Sequence[Tick], recorder: Recorder, au: Shown
     place = {tick.frame: i for i, tick in enumerate(ticks)}
     i = 0
     for t, picture in media.iter_grid_frames(source):
+        if t < ticks[0].frame:
+            continue
         if t > ticks[-1].frame:
             return
         i = place.get(t, i)

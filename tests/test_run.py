@@ -18,9 +18,9 @@ import tiny_engine
 from conftest import REPOSITORY
 from numpy.typing import NDArray
 
-from deploy import engines, robots, run
+from deploy import engines, robots, run, side_by_side
 from deploy.link import LocalLink
-from deploy.loop import Loop
+from deploy.loop import Loop, Tick
 from deploy.recording import Recorder
 from deploy.robots import Robot
 from deploy.robots.sim import SimRobot
@@ -76,6 +76,17 @@ def test_one_command_plays_reports_and_films_without_torch(engine: Path, clip: P
     info = media.probe(save)
     assert (info.width, info.height, info.has_audio) == (1280, 480, True)
     assert info.video_duration_s == pytest.approx(FRAMES / FPS, abs=0.1)
+
+
+def test_a_film_of_the_newest_part_begins_there(clip: Path, tmp_path: Path) -> None:
+    film, heard = tmp_path / "film.mp4", np.full(24000, 0.1, np.float32)
+    ticks = [Tick(t, t / FPS, t / FPS, None, None, ()) for t in range(30, 40)]  # the clip is dark before frame 20
+    asked = np.zeros((len(ticks), 17), np.float32)
+    side_by_side.write(film, clip, heard, ticks, Recorder(1), (asked, SEED17.units))
+    speakers = [picture[:, :480].mean() for _, picture in media.iter_grid_frames(film)]
+    assert len(speakers) == len(ticks)
+    assert min(speakers) > 200
+    assert len(media.read_audio(film)) == pytest.approx(len(ticks) * 16000 / FPS, abs=2048)
 
 
 @pytest.mark.parametrize(
