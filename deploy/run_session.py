@@ -134,7 +134,7 @@ class RunSession:
         """Table, notes, video and report."""
         summary = report.summarise(
             self._loop, self._source, self._status, self._recorder, self._calibration,
-            ended=ended, config=_public(self._config),
+            ended=ended, config=public(self._config),
         )  # fmt: skip
         try:  # first: neither a closed pipe nor a film that fails may cost it
             if self._config.report is not None:
@@ -160,7 +160,7 @@ class RunSession:
         print(f"video: {save}" + (f" (without the first {left_out} ticks of a long run)" if left_out else ""))
 
 
-def _public(config: Config) -> dict[str, Any]:
+def public(config: Config) -> dict[str, Any]:
     """The settings without the secrets that addresses carry: no key of a robot, no password of a camera."""
     heard = None if config.audio is None else without_password(config.audio)
     return as_dict(config) | {

@@ -1,11 +1,13 @@
-"""What the benchmarks compute besides time: half-rises, multiply-adds, ratios, and the README's figures."""
+"""What the benchmarks compute besides time: half-rises, multiply-adds, verdicts, and the README's figures."""
 
+import copy
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import figures
+from benchmarks import figures, loop, soak
 from benchmarks.planted_lags import AFTER, BEFORE, answered_by, half_rise_s
 from dyad.synthetic.listener import REACTIONS
 
@@ -34,3 +36,59 @@ def test_the_readme_holds_the_figures_of_the_results_files(block: str) -> None:
         path = figures.RESULTS / f"{name}.json"
         text = table(json.loads(path.read_text(encoding="utf8")))
         assert text in (figures.ROOT / "README.md").read_text(encoding="utf8")
+
+
+KEPT_LOOP = {
+    "stages": {"total": {"p99_ms": 11.0}, "student": {"p99_ms": 2.0}}, "ticks": 1800, "missed_ticks": 18,
+}  # fmt: skip
+LOOP_FAULTS = [
+    ({"stages": {"total": {"p99_ms": 33.4}}}, "p99 of a tick"),
+    ({"missed_ticks": 19}, "no tick missed"),
+    ({"stages": {"student": {"p99_ms": 11.2}}}, "the student's step"),
+]
+
+
+def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the leaves in `change` put in their place."""
+    found = copy.deepcopy(base)
+    for key, value in change.items():
+        found[key] = changed(found[key], value) if isinstance(value, dict) else value
+    return found
+
+
+@pytest.mark.parametrize(("change", "broken"), LOOP_FAULTS)
+def test_each_broken_promise_of_the_loop_is_a_verdict_of_its_own(change: dict[str, Any], broken: str) -> None:
+    assert all(loop.verdicts(KEPT_LOOP).values())
+    (promise,) = [promise for promise, kept in loop.verdicts(changed(KEPT_LOOP, change)).items() if not kept]
+    assert promise.startswith(broken)
+
+
+def minutes(**last: float) -> list[soak.Minute]:
+    """Four minutes alike but for the last."""
+    alike = dict.fromkeys(soak.Minute.__dataclass_fields__, 2.0)
+    return [soak.Minute(**alike)] * 3 + [soak.Minute(**(alike | last))]
+
+
+@pytest.mark.parametrize(
+    ("last", "speed", "broken"),
+    [
+        ({"memory_mb": 2.0 + soak.FLAT_MB + 0.1}, 4.0, "memory"),
+        ({"memory_mb": 2.0 - soak.FLAT_MB - 0.1}, 4.0, "memory"),
+        ({"busy_p99_ms": 2.3}, 4.0, "p99"),
+        ({"busy_p99_ms": 2.3, "yardstick_ms": 2.3}, 4.0, None),  # the machine slowed down, not the loop
+        ({"busy_p99_ms": 2.0, "yardstick_ms": 2.6}, 4.0, "p99"),  # alike on a slower machine: the loop changed
+        ({}, 3.9, "four times"),
+        ({}, 4.0, None),
+    ],
+)
+def test_a_soak_is_judged_by_its_last_minute_and_by_what_the_machine_did_meanwhile(
+    last: dict[str, float], speed: float, broken: str | None
+) -> None:
+    found = {**soak.change(minutes(**last)), "times_real_time": speed}
+    failed = [promise for promise, kept in soak.verdicts(found).items() if not kept]
+    assert [promise.split()[0] for promise in failed] == ([] if broken is None else [broken.split()[0]])
+
+
+def test_memory_that_grows_and_falls_again_is_seen() -> None:
+    grown = minutes(memory_mb=9.0)
+    assert soak.change([*grown, minutes()[0]])["memory_change_mb"] == 7.0

@@ -18,7 +18,7 @@ import tiny_engine
 from conftest import REPOSITORY
 from numpy.typing import NDArray
 
-from deploy import engines, robots, run, side_by_side
+from deploy import engines, robots, run, run_session, side_by_side
 from deploy.link import LocalLink
 from deploy.loop import Loop, Tick
 from deploy.recording import Recorder
@@ -300,3 +300,18 @@ def test_real_clips_are_followed_with_a_face_and_finite_commands(real_data: Path
         assert np.isfinite(sent).all()
         assert np.abs(sent).max() <= 1
         assert loop.trace.faces / 45 > 0.5, clip.name
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "told"),
+    [
+        ("robot", "furhat:10.0.0.9?key=secret", "furhat:10.0.0.9"),
+        ("source", "rtsp://admin:secret@10.0.0.9/live?token=secret", "rtsp://10.0.0.9/live"),
+        ("audio", "rtsp://admin:secret@10.0.0.9/sound", "rtsp://10.0.0.9/sound"),
+        ("source", "films/clip.mp4", "films/clip.mp4"),
+    ],
+)
+def test_the_report_names_what_was_used_without_the_secrets_in_its_address(key: str, address: str, told: str) -> None:
+    public = run_session.public(run.Config(**{"robot": "sim", key: address}))
+    assert public[key] == told
+    assert "secret" not in json.dumps(public, default=str)
