@@ -9,29 +9,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill import batches
-from distill.batches import Batch, TrainingSession
+from distill.batches import Batch
 from distill.crew import Crew
+from distill.data import TrainingData
 from distill.eyes import look, open_eyes, take_eyes
 from distill.log import Log, forget_after
 from distill.objective import objective
-from distill.sampler import StratifiedSampler
 from distill.validate import validate
 from dyad import config as configuration
-from dyad.layouts import processed
 from dyad.provenance import atomic_path, run_card
 from dyad.soft_labels import SoftLabelStore
-from student import calibration, checkpoint, front_cache
+from student import calibration, checkpoint
 from student.model import Student
 from student.quantization import layout_of
 from student.quantization import quantize as rebuild
@@ -49,15 +42,13 @@ class Trainer:
         self.crew = Crew(config.precision, config.device)
         torch.manual_seed(config.seed)
         self.config, self.spec = config, spec
-        self.train_set, self.val_set = self._open()
-        self.seen: list[NDArray[np.float32]] = []
-        self.sampler = StratifiedSampler(self.train_set, config.clip_frames, config.stratify, config.extra_share)
-        self.mean, self.rate = (batches.known_mean([getattr(s, k) for s in self.train_set]) for k in ("prob", "act"))
-        self.frequency = torch.from_numpy(self.rate).to(self.crew.device)
+        self.data = TrainingData(config, spec, self.crew)
+        mean, rate = torch.from_numpy(self.data.mean), torch.from_numpy(self.data.rate)
+        self.frequency = rate.to(self.crew.device)
         self.model = Student(spec)
         self.speaker_head = nn.Linear(spec.d_model, len(spec.au_names)).to(self.crew.device)
-        self.model.heads.start_at(torch.from_numpy(self.mean), torch.from_numpy(self.rate))
-        self.model.vision.calibrate(self.clips(0, 1).frame_u8[:, ::8].flatten(0, 1)[:128])
+        self.model.heads.start_at(mean, rate)
+        self.model.vision.calibrate(self.data.batch(0, 1).frame_u8[:, ::8].flatten(0, 1)[:128])
         self.model.to(self.crew.device)
         self.averaged = copy.deepcopy(self.model)
         self.step = 0
@@ -71,82 +62,7 @@ class Trainer:
         if config.freeze_eyes and self.step < config.steps:
             self.model.vision.requires_grad_(False)
             with self.crew.lead_first():
-                self.seen = [look(self.model, s, self.kept_in(s)) for s in self.train_set]
-
-    # ---- data -------------------------------------------------------------------------------------------------
-
-    def _open(self) -> tuple[list[TrainingSession], list[TrainingSession]]:
-        config = self.config
-        with self.crew.lead_first():
-            train = self._open_split(config.dataset, "train", config.labels)
-            val = self._open_split(config.dataset, "val", config.labels)
-            if config.extra is None:
-                return train, val
-            extra = self._open_split(config.extra, "train", config.extra_labels, annotated=False)
-            if twice := sorted({s.id for s in extra} & {s.id for s in (*train, *val)}):
-                names = ", ".join(twice[:3])
-                raise ValueError(f"{config.extra}: {config.dataset} holds {names} too; extra speakers must be others")
-            return train + extra, val
-
-    def _open_split(
-        self, root: Path, split: str, labels: Path | None, *, annotated: bool = True
-    ) -> list[TrainingSession]:
-        """Decoded sessions of a split; what cannot be decoded, or learned from, is named and left out."""
-        spec = self.spec
-        store = SoftLabelStore.open(labels, au_names=spec.au_names) if labels else None
-        sessions = processed.load(root, split, au_names=spec.au_names)
-        dropped = {} if store is None else store.dropped()
-        left_out = front_cache.ensure_all(root, sessions, spec, workers=self.config.workers)
-        if not annotated and store is not None:
-            left_out |= {s.id: "the teacher did not label it" for s in sessions if s.id not in store}
-            left_out |= {s.id: f"its soft labels are {dropped[s.id][0]}" for s in sessions if s.id in dropped}
-        usable = [s for s in sessions if s.id not in left_out]
-        opened = batches.open_sessions(root, usable, spec, store, annotated=annotated)
-        if self.crew.leads:
-            for session_id, reason in left_out.items():
-                print(f"left out {session_id}: {reason}")
-            for session_id in sorted(dropped.keys() & {s.id for s in usable}):
-                print(f"soft labels of {session_id} not used: {'; '.join(dropped[session_id])}")
-            with_soft = sum(s.soft is not None for s in opened)
-            whose = split if annotated else f"extra speakers ({root})"
-            print(f"{whose}: {len(usable)} sessions, {with_soft} with soft labels, {len(left_out)} left out")
-        if not usable:
-            raise ValueError(f"{root}/processed/{split}: no session can be learned from; see the reasons above")
-        return opened
-
-    def kept_in(self, session: TrainingSession) -> Path | None:
-        """Where frozen features of a session are kept: beside its decoded media, when the eyes are a shared file."""
-        if self.config.eyes is None:
-            return None
-        folder = front_cache.folder_of(self.config.dataset, self.spec) / session.id
-        if not folder.is_dir() and self.config.extra is not None:
-            folder = front_cache.folder_of(self.config.extra, self.spec) / session.id
-        return folder
-
-    def clips(self, step: int, purpose: int = 0) -> Batch:
-        """The batch of a step; calibration draws its own, under another purpose."""
-        parts = (self.config.seed, purpose, step)
-        rng = np.random.default_rng(self.crew.seed(*parts) if purpose == 0 else parts)
-        picks = self.sampler.draw(self.config.batch, rng)
-        remembered = self.seen if purpose == 0 and step < self.config.steps else []
-        frames, spec, config = self.config.clip_frames, self.spec, self.config.augment
-        return batches.stack(
-            [
-                batches.cut_clip(
-                    self.train_set[i], start, frames, spec, rng, config, seen=remembered[i] if remembered else None
-                )
-                for i, start in picks
-            ]
-        )
-
-    def _batches(self) -> Iterator[Batch]:
-        """Batches of the steps to come, the next one cut while the present one trains."""
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(self.clips, self.step)
-            for step in range(self.step, self.total_steps):
-                batch = waiting.result()
-                waiting = pool.submit(self.clips, step + 1)
-                yield batch
+                self.data.seen = [look(self.model, s, self.data.kept_in(s)) for s in self.data.train]
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
@@ -161,7 +77,7 @@ class Trainer:
             log = None
             if self.crew.leads:
                 log = stack.enter_context(contextlib.closing(Log(self.config.out, self.step, self.total_steps)))
-            for batch in self._batches():
+            for batch in self.data.batches(self.step, self.total_steps):
                 if self.step == self.config.steps:
                     self._begin_quantisation()
                 terms = self._train_step(batch.to(self.crew.device))
@@ -169,10 +85,13 @@ class Trainer:
                 if log is None:
                     continue
                 if self.step % self.config.validate_every == 0 or self.step in (self.config.steps, self.total_steps):
-                    terms |= validate(self.averaged, self.val_set[: self.config.validate_sessions or None], self.mean)
+                    terms |= self._validate()
                     self._save_resume_point()
                 log.write(self.step, terms)
         self.crew.wait()
+
+    def _validate(self) -> dict[str, float]:
+        return validate(self.averaged, self.data.val[: self.config.validate_sessions or None], self.data.mean)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step + 7919 * self.crew.rank)
@@ -245,7 +164,7 @@ class Trainer:
         loss = open_eyes(
             self.model.vision,
             self.speaker_head,
-            self.train_set,
+            self.data.train,
             self.config.augment,
             self.crew,
             steps=self.config.eyes_steps,
@@ -259,7 +178,7 @@ class Trainer:
         """Ship the float parent, then go on from its averaged weights with fake quantisation."""
         if self.crew.leads:
             checkpoint.save(self.config.out / "float", self.averaged, self._card())
-        seen = [self.clips(k, 2).to(self.crew.device) for k in range(4)]
+        seen = [self.data.batch(k, 2).to(self.crew.device) for k in range(4)]
         calibration.prepare(self.averaged, [(b.frame_u8, b.audio, b.present) for b in seen])
         self.averaged.vision.requires_grad_(self.config.qat_eyes)
         self.model = copy.deepcopy(self.averaged)
@@ -319,8 +238,8 @@ class Trainer:
             inputs["teacher"] = SoftLabelStore.open(self.config.labels).teacher_hash
         card = run_card(command="distill.train", config=configuration.as_dict(self.config), inputs=inputs)
         return card | {
-            "validation": validate(self.averaged, self.val_set[: self.config.validate_sessions or None], self.mean),
-            "training_mean": self.mean.tolist(),
+            "validation": self._validate(),
+            "training_mean": self.data.mean.tolist(),
         }
 
     def ship(self) -> None:

@@ -120,7 +120,7 @@ def test_a_finished_run_started_again_trains_no_further(straight: Path, base: Co
 def test_a_few_steps_lower_the_loss_on_a_fixed_clip(base: Config, tmp_path: Path) -> None:
     config = replace(base, out=tmp_path, steps=12, qat_steps=0, learning_rate=3e-3)
     trainer = Trainer(config, TINY)
-    batch = trainer.clips(0)
+    batch = trainer.data.batch(0)
     values = []
     for _ in range(12):
         values.append(trainer._train_step(batch)["loss"])
@@ -130,7 +130,7 @@ def test_a_few_steps_lower_the_loss_on_a_fixed_clip(base: Config, tmp_path: Path
 
 def test_streaming_in_chunks_scores_the_same_as_in_one_piece(base: Config, tmp_path: Path) -> None:
     trainer = Trainer(replace(base, out=tmp_path), TINY)
-    model, session = trainer.averaged.eval(), trainer.val_set[0]
+    model, session = trainer.averaged.eval(), trainer.data.val[0]
     whole, cut = (predict(model, session, chunk_frames=n)[0] for n in (10_000, 17))
     assert whole.shape == (session.n_frames, 9, 17)
     np.testing.assert_allclose(cut, whole, atol=1e-5)
@@ -149,13 +149,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 ) -> None:
     config = replace(base, out=tmp_path)
     trainer = Trainer(config, TINY)
-    honest = trainer.clips
+    honest = trainer.data.batch
 
     def poisoned(step: int, purpose: int = 0) -> object:
         batch = honest(step, purpose)
         return replace(batch, audio=batch.audio * torch.nan) if (step, purpose) == (2, 0) else batch
 
-    monkeypatch.setattr(trainer, "clips", poisoned)
+    monkeypatch.setattr(trainer.data, "batch", poisoned)
     with pytest.raises(ValueError, match=r"loss became nan at step 2; .*lower --learning-rate"):
         trainer.run()
     kept = torch.load(tmp_path / "resume.pt", weights_only=True)
@@ -180,8 +180,8 @@ def test_soft_labels_are_learnt_from_where_the_teacher_spoke(base: Config, dyads
     zeros = np.zeros_like(sessions[0].prob)
     store.write(sessions[0].id, zeros + 0.3, zeros - 1, zeros + 0.05)
     trainer = Trainer(replace(base, out=tmp_path / "run", labels=tmp_path / "labels"), TINY)
-    assert [s.soft is not None for s in trainer.train_set] == [True, False]
-    assert trainer._train_step(trainer.clips(0))["soft"] > 0
+    assert [s.soft is not None for s in trainer.data.train] == [True, False]
+    assert trainer._train_step(trainer.data.batch(0))["soft"] > 0
     assert trainer._card()["inputs"]["teacher"] == "t"
 
 
@@ -205,7 +205,7 @@ def test_a_session_with_broken_media_is_left_out_by_name_and_the_rest_trains(
     said = capsys.readouterr().out
     assert f"left out {broken.id}: " in said
     assert "train: 1 sessions, 0 with soft labels, 1 left out" in said
-    assert broken.id not in {s.id for s in trainer.train_set}
+    assert broken.id not in {s.id for s in trainer.data.train}
 
 
 def test_decoded_sessions_are_reused_until_their_media_change(base: Config, dyads: Path, tmp_path: Path) -> None:

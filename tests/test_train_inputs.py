@@ -117,13 +117,13 @@ def test_whatever_was_annotated_of_extra_listeners_changes_nothing(
     ends, means = [], []
     for name, root in (("honest", speakers), ("garbage", garbage)):
         trainer = train(replace(base, out=tmp_path / name, extra=root, extra_labels=labels))
-        assert [s.id for s in trainer.train_set][2:] == ids_of(speakers)
+        assert [s.id for s in trainer.data.train][2:] == ids_of(speakers)
         ends.append(weights_of(trainer.averaged))
-        means.append([trainer.mean, trainer.rate])
+        means.append([trainer.data.mean, trainer.data.rate])
     assert equal(*ends)
     np.testing.assert_array_equal(*means)
     plain = train(replace(base, out=tmp_path / "plain"))
-    np.testing.assert_array_equal(plain.mean, means[0][0], "base rates are those of the annotated listeners")
+    np.testing.assert_array_equal(plain.data.mean, means[0][0], "base rates are those of the annotated listeners")
     assert not equal(weights_of(plain.averaged), ends[0]), "extra speakers must teach something"
 
 
@@ -133,8 +133,8 @@ def test_a_clip_of_an_extra_speaker_has_a_soft_loss_and_no_hard_one(
     labels = label(speakers, tmp_path / "labels", ids_of(speakers))
     trainer = Trainer(replace(base, out=tmp_path / "run", extra=speakers, extra_labels=labels), TINY)
     places = iter(([(2, 0), (3, 5)], [(0, 0), (1, 5)]))
-    trainer.sampler.draw = lambda *_: next(places)  # pyright: ignore[reportAttributeAccessIssue]
-    extra, annotated = (trainer._train_step(trainer.clips(0)) for _ in range(2))
+    trainer.data.sampler.draw = lambda *_: next(places)  # pyright: ignore[reportAttributeAccessIssue]
+    extra, annotated = (trainer._train_step(trainer.data.batch(0)) for _ in range(2))
     assert (extra["hard"], extra["ccc"]) == (0, 0)
     assert extra["soft"] > 0
     assert annotated["hard"] > 0
@@ -150,7 +150,7 @@ def test_an_extra_speaker_whom_the_teacher_did_not_label_is_named_and_left_out(
     said = capsys.readouterr().out
     assert f"left out {first}: the teacher did not label it" in said
     assert f"extra speakers ({speakers}): 1 sessions, 1 with soft labels, 1 left out" in said
-    assert [s.id for s in trainer.train_set][2:] == [second]
+    assert [s.id for s in trainer.data.train][2:] == [second]
     none = label(speakers, tmp_path / "none", [])
     with pytest.raises(ValueError, match="no session can be learned from"):
         Trainer(replace(base, out=tmp_path / "other", extra=speakers, extra_labels=none), TINY)
@@ -168,7 +168,7 @@ def test_soft_labels_that_the_quality_gate_dropped_are_named_and_not_learned_fro
     said = capsys.readouterr().out
     assert f"soft labels of {ours[0]} not used: collapsed: hardly moves" in said
     assert f"left out {theirs[0]}: its soft labels are collapsed: hardly moves" in said
-    assert [(s.id, s.soft is not None) for s in trainer.train_set] == [
+    assert [(s.id, s.soft is not None) for s in trainer.data.train] == [
         (ours[0], False), (ours[1], True), (theirs[1], True)
     ]  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_frozen_features_are_kept_beside_the_decoded_media_and_read_again(
     shutil.copytree(dyads, root, copy_function=shutil.copy2)
     config = replace(base, dataset=root, eyes=eyes, freeze_eyes=True)
     trainer = Trainer(replace(config, out=tmp_path / "first"), TINY)
-    session = trainer.train_set[0]
+    session = trainer.data.train[0]
     kept = front_cache.folder_of(root, TINY) / session.id / f"seen-{eyes_hash(trainer.model.vision)}.npy"
     fresh = look(trainer.model, session)
     np.testing.assert_array_equal(np.load(kept), fresh)
@@ -260,8 +260,8 @@ def test_frozen_features_are_kept_beside_the_decoded_media_and_read_again(
     np.testing.assert_allclose(fresh[7], one.numpy(), atol=1e-5)
     np.save(kept, fresh + 1)  # a mark: only who reads the file sees it
     again = Trainer(replace(config, out=tmp_path / "again"), TINY)
-    np.testing.assert_array_equal(again.seen[0], fresh + 1)
-    clip = again.clips(0)
+    np.testing.assert_array_equal(again.data.seen[0], fresh + 1)
+    clip = again.data.batch(0)
     assert clip.seen.shape == (2, 24, TINY.d_model)
     assert clip.frame_u8.numel() == 0
 
@@ -271,7 +271,7 @@ def test_other_eyes_see_for_themselves(base: Config, dyads: Path, eyes: Path, tm
     seen = []
     for name, folder in (("a", eyes), ("b", tmp_path / "others" / "checkpoint")):
         trainer = Trainer(replace(base, out=tmp_path / name, eyes=folder, freeze_eyes=True), TINY)
-        seen.append((eyes_hash(trainer.model.vision), trainer.seen[0]))
+        seen.append((eyes_hash(trainer.model.vision), trainer.data.seen[0]))
     assert seen[0][0] != seen[1][0]
     assert np.abs(seen[0][1] - seen[1][1]).max() > 1e-3
     folder = front_cache.folder_of(dyads, TINY) / ids_of(dyads)[0]
@@ -284,7 +284,7 @@ def test_extra_speakers_keep_their_features_beside_their_own_media(
     labels = label(speakers, tmp_path / "labels", ids_of(speakers))
     extra = {"extra": speakers, "extra_labels": labels}
     trainer = Trainer(replace(base, out=tmp_path / "run", eyes=eyes, freeze_eyes=True, **extra), TINY)
-    for session, seen in zip(trainer.train_set, trainer.seen, strict=True):
+    for session, seen in zip(trainer.data.train, trainer.data.seen, strict=True):
         root = speakers if session.id in ids_of(speakers) else dyads
         kept = front_cache.folder_of(root, TINY) / session.id / f"seen-{eyes_hash(trainer.model.vision)}.npy"
         np.testing.assert_array_equal(np.load(kept), seen)
@@ -397,13 +397,13 @@ def test_units_that_never_occur_or_that_nobody_annotated_train_along(base: Confi
     root = copy_of(dyads, tmp_path / "thin", thin)
     trainer = train(replace(base, dataset=root, out=tmp_path / "run", qat_steps=1))
     trainer.ship()
-    assert (trainer.mean[3], trainer.mean[5]) == (0, 0)
-    assert 0 < trainer.mean[0] < 1
+    assert (trainer.data.mean[3], trainer.data.mean[5]) == (0, 0)
+    assert 0 < trainer.data.mean[0] < 1
     rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf8").splitlines()]
     assert np.isfinite([row["loss"] for row in rows]).all()
     assert all(torch.isfinite(w).all() for w in trainer.averaged.state_dict().values())
-    assert abs(trainer.sampler._share.sum() - 1) < 1e-9
-    assert (trainer.sampler._share > 0).all()
+    assert abs(trainer.data.sampler._share.sum() - 1) < 1e-9
+    assert (trainer.data.sampler._share > 0).all()
 
 
 def test_a_unit_that_only_the_teacher_knows_is_learned_from_the_teacher(
@@ -419,7 +419,7 @@ def test_a_unit_that_only_the_teacher_knows_is_learned_from_the_teacher(
     for name, labels in (("without", None), ("with", label(root, tmp_path / "labels", ids_of(root)))):
         trainer = Trainer(replace(base, dataset=root, out=tmp_path / name, labels=labels, weight_decay=0.0), TINY)
         before = trainer.model.heads.out.bias.detach().reshape(trainer.model.heads.shape)[:, 5].clone()
-        trainer._train_step(trainer.clips(0))
+        trainer._train_step(trainer.data.batch(0))
         after = trainer.model.heads.out.bias.detach().reshape(trainer.model.heads.shape)[:, 5]
         moved.append(float((after - before).abs().max()))
     assert moved[0] == 0
