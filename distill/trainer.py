@@ -18,12 +18,12 @@ from distill.batches import Batch
 from distill.crew import Crew
 from distill.data import TrainingData
 from distill.eyes import look, open_eyes, take_eyes
-from distill.log import Log, forget_after
 from distill.objective import objective
 from distill.validate import validate
 from dyad import config as configuration
 from dyad.provenance import atomic_path, run_card
 from dyad.soft_labels import SoftLabelStore
+from dyad.training_log import TrainingLog
 from student import calibration, checkpoint
 from student.model import Student
 from student.quantization import layout_of
@@ -76,7 +76,8 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             log = None
             if self.crew.leads:
-                log = stack.enter_context(contextlib.closing(Log(self.config.out, self.step, self.total_steps)))
+                log = TrainingLog(self.config.out, self.step, self.total_steps, shown=("loss", "skill_h4", "ccc_h4"))
+                stack.callback(log.close)
             for batch in self.data.batches(self.step, self.total_steps):
                 if self.step == self.config.steps:
                     self._begin_quantisation()
@@ -228,7 +229,6 @@ class Trainer:
         if self.step >= self.config.steps:
             self.model.vision.requires_grad_(self.config.qat_eyes)
         if self.crew.leads:
-            forget_after(self.config.out, self.step)
             print(f"going on at step {self.step} of {self.total_steps}")
         return True
 

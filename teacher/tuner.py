@@ -21,11 +21,11 @@ from dyad import config as configuration
 from dyad.action_units import SEED17
 from dyad.layouts import processed
 from dyad.provenance import run_card
+from dyad.training_log import TrainingLog
 from teacher import adapter, dataset, resume, trust
 from teacher.crew import Crew
 from teacher.eyes import SeeingTeacher
 from teacher.feed import Feed, Part
-from teacher.log import Log
 from teacher.losses import listener_terms, with_speaker
 from teacher.prompt import PROMPT, prompt_text
 from teacher.qwen_omni import OmniTeacher, add_lora, load_base
@@ -110,7 +110,8 @@ class Tuner:
         with contextlib.ExitStack() as stack:
             log = None
             if self.crew.leads:
-                log = stack.enter_context(contextlib.closing(Log(config.out, self.step, config.steps)))
+                log = TrainingLog(config.out, self.step, config.steps, shown=("loss", "val_loss", "skill", "ccc"))
+                stack.callback(log.close)
             for parts in self.feed.steps(self.step, self.places):
                 if self.waited >= config.patience:
                     break
