@@ -38,6 +38,7 @@ test-vllm:
 bench:
 	uv run python -m benchmarks.loop
 	uv run python -m benchmarks.servo_lag
+	uv run python -m benchmarks.physics
 	uv run python -m benchmarks.network --out benchmarks/results/network.json
 	uv run python -m benchmarks.soak
 	uv run python benchmarks/student.py

@@ -12,7 +12,7 @@ from deploy.motion.controller import Controller
 from deploy.motion.heart import Heart
 from deploy.motion.states import Status, Times, Watch
 from deploy.plan import AUPlan
-from deploy.robots import Robot
+from deploy.robots import Robot, Simulated
 from deploy.safety.black_box import BlackBox
 from dyad.clock import Clock, MonotonicClock
 
@@ -49,8 +49,8 @@ class Link(Protocol):
 class LocalLink:
     """Controller and heart in this process.
 
-    On a clock that only moves when told to there is no thread: `deliver` makes all ticks that are due, then takes the
-    plan, so that a test sees the same motion every time.
+    On a clock that only moves when told to there is no thread, neither the heart's nor a simulated robot's: `deliver`
+    makes all ticks that are due, then takes the plan, so that a test sees the same motion every time.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class LocalLink:
         box: BlackBox | None = None,
     ) -> None:
         self.robot, self._clock = robot, clock
+        if isinstance(robot, Simulated):
+            robot.live_by(clock)
         watchers = [w for w in (watch, box.watch if box else None) if w is not None]
         self.controller = Controller(robot, motion, watch=_both(watchers), times=times)
         self.heart = Heart(self.controller, robot, clock, box=box)

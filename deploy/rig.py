@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deploy.calibration import Calibration
 from deploy.plan import Command
-from deploy.robots import Feedback, Robot, RobotLost
+from deploy.robots import Feedback, Robot, RobotLost, Simulated
 from deploy.step_response import Response, fit
 from dyad.clock import Clock
 from dyad.config import as_dict
@@ -67,6 +67,8 @@ class Rig:
 
     def __init__(self, robot: Robot, clock: Clock) -> None:
         self._robot, self._clock = robot, clock
+        if isinstance(robot, Simulated):
+            robot.live_by(clock)
         self._limits = robot.calibration.limits
         self._channels = len(robot.calibration.names)
         self._state: tuple[Shares, Shares, Shares] = tuple(np.zeros((3, self._channels)))  # type: ignore[assignment]

@@ -53,7 +53,7 @@ class SimPeer(Peer):
         return self._robot
 
     def wait_for(self, values: Values) -> None:
-        control = self._robot._physics[1].ctrl
+        control = self._robot._physics._data.ctrl
         np.testing.assert_allclose(control, list(values.values()), atol=1e-9)
         self.came.append(values)
 

@@ -9,13 +9,14 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.calibration import FOLDER, Calibration
 from deploy.plan import Command
+from dyad.clock import Clock
 
 
 class RobotLost(ConnectionError):  # noqa: N818 - an event that is handled, not a mistake
@@ -60,6 +61,15 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Give the wire back; safe to call twice, and without `open`."""
+        ...
+
+
+@runtime_checkable
+class Simulated(Protocol):
+    """A robot that is computed here, and so wants to know whose time it lives in; whoever owns the clock tells it."""
+
+    def live_by(self, clock: Clock) -> None:
+        """Before `open`: by the machine's clock its motors move between calls, too, by any other as far as is asked."""
         ...
 
 

@@ -1,18 +1,20 @@
 """The simulated head: MuJoCo physics at 500 Hz with real servo dead time and inertia, read back through joint sensors.
 
-Physics runs up to the time it is asked for, by every `send` and `feedback`: the controller's ticks move it, in real
-time or on a test's clock alike. It has no thread and no address; `--robot` alone means `sim` in deploy.run.
+By the machine's clock its physics runs in a thread of its own (`live_by`, which deploy.link calls): the servos move
+whether or not anyone talks to them, and readings bear the time that they are of. On any other clock, and without one,
+physics runs up to the time it is asked for by every `send` and `feedback`, and the same calls give the same motion to
+the last bit. It has no address; `--robot` alone means `sim` in deploy.run.
 """
 
-import importlib
-from typing import Any
-
-import numpy as np
+import weakref
 
 from deploy.calibration import Calibration
-from deploy.head.model import CHANNELS, NAMES, STEP_S, build_xml
+from deploy.head.model import CHANNELS, NAMES
+from deploy.head.pacer import Pacer
+from deploy.head.physics import Physics, PhysicsBrokenError
 from deploy.plan import Command
-from deploy.robots import Feedback
+from deploy.robots import Feedback, RobotLost
+from dyad.clock import Clock, MonotonicClock
 
 
 class SimRobot:
@@ -26,64 +28,71 @@ class SimRobot:
         if ends != [(c.low, c.high) for c in CHANNELS]:
             raise ValueError(f"calibration {calibration.robot}: ends of travel differ from the head's (deploy/head)")
         self.calibration = calibration
-        self._physics: Any = None
-        self._start_s: float | None = None
+        self.pacer: Pacer | None = None
+        """The thread of an open head in real time."""
+        self._clock: MonotonicClock | None = None
+        self._physics: Physics | None = None
+        self._forgotten: weakref.finalize[..., SimRobot] | None = None
+
+    def live_by(self, clock: Clock) -> None:
+        """From the next `open` on, in a thread of its own when `clock` is the machine's, else as far as it is asked."""
+        self._clock = clock if isinstance(clock, MonotonicClock) else None
 
     def open(self) -> None:
-        """Build the model; physics starts when it is first asked for."""
-        mujoco: Any = importlib.import_module("mujoco")
-        self._mujoco = mujoco
-        model = mujoco.MjModel.from_xml_string(
-            build_xml(self.calibration.dead_time_s, self.calibration.time_constant_s)
-        )
-        self._physics, self._start_s = (model, mujoco.MjData(model)), None
+        """Build the model at neutral; in real time it lives from now on."""
+        self._end()
+        self._physics = Physics(self.calibration.dead_time_s, self.calibration.time_constant_s)
+        if self._clock is not None:
+            self.pacer = Pacer(self._physics, self._clock)
+            self._forgotten = weakref.finalize(self, self.pacer.end)  # the thread never outlives its robot
 
     def advance(self, now_s: float) -> None:
-        """Run physics up to `now_s`."""
-        if self._start_s is None:
-            self._start_s = now_s
-        model, data = self._physics
-        steps = int((now_s - self._start_s - data.time) / STEP_S + 1e-6)
-        if steps > 0:
-            self._mujoco.mj_step(model, data, steps)
+        """Run physics up to `now_s`, where it does not run by itself; RobotLost when it has broken."""
+        error = None if self.pacer is None else self.pacer.error
+        try:
+            if self.pacer is None:
+                self._opened().advance(now_s)
+        except PhysicsBrokenError as broken:
+            error = broken
+        if error is not None:
+            raise RobotLost(
+                f"robot sim: its physics has ended ({type(error).__name__}: {error}); open it again"
+            ) from error
+
+    def _opened(self) -> Physics:
+        if self._physics is None:
+            raise RobotLost("robot sim is not open")
+        return self._physics
 
     def be_late(self, dead_time_s: float) -> None:
-        """Change the servos' dead time while they run: what wear, cold or another robot would do.
-
-        Servos that become later stand on what they were acting on until their commands catch up; nothing is acted on
-        twice.
-        """
-        old_model, old = self._physics
-        model = self._mujoco.MjModel.from_xml_string(build_xml(dead_time_s, self.calibration.time_constant_s))
-        data = self._mujoco.MjData(model)
-        data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = old.qpos, old.qvel, old.act, old.ctrl
-        data.time = old.time
-        for servo in range(model.nu):
-            n_kept = int(model.actuator_history[servo, 0])
-            given_at_s = old.time - STEP_S * np.arange(n_kept, 0, -1)
-            acted_on_s = np.maximum(given_at_s + old_model.actuator_delay[servo], old.time)
-            kept = [self._mujoco.mj_readCtrl(old_model, old, servo, t, np.zeros((1, 1)), 0)[0] for t in acted_on_s]
-            self._mujoco.mj_initCtrlHistory(model, data, servo, given_at_s[:, None], np.array(kept)[:, None])
-        self._mujoco.mj_forward(model, data)  # the sensors speak before the next step, too
-        self._physics = (model, data)
+        """Change the servos' dead time while they run: what wear, cold or another robot would do."""
+        self._opened().be_late(dead_time_s)
 
     def send(self, command: Command, now_s: float) -> Command:
         """Command the servos."""
+        self._opened().command(self.calibration.device_values(command.shares), now_s)
         self.advance(now_s)
-        self._physics[1].ctrl[:] = self.calibration.device_values(command.shares)
         return command
 
     def feedback(self, now_s: float) -> Feedback:
-        """Joint sensors now."""
+        """Joint sensors now; in real time as of the last step, with its time."""
+        physics = self._opened()
         self.advance(now_s)
-        joints = self._physics[1].sensordata.copy()
-        return Feedback(now_s, self.calibration.shares_of(joints), joints)
+        at_s, joints = physics.reading()
+        return Feedback(now_s if self.pacer is None else at_s, self.calibration.shares_of(joints), joints)
 
     def release(self) -> None:
         """The head rests where it is."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """End the thread; nothing else to give back."""
+        self._end()
+
+    def _end(self) -> None:
+        if self.pacer is not None and self._forgotten is not None:
+            self._forgotten.detach()
+            self.pacer.end()
+        self.pacer = self._physics = None
 
 
 def make(calibration: Calibration, address: str) -> SimRobot:
