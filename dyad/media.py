@@ -57,7 +57,24 @@ def _open(path: Path | str) -> Any:
     try:
         return av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(f"{path}: not a readable video or sound ({error}); record or copy it again") from None
+        why = (error.strerror or type(error).__name__).lower()
+        if _lacks_index(Path(path)):
+            why = "its index, which is written last, is missing: it was cut off"
+        raise MediaError(f"{path}: not a readable video or sound ({why}); record or copy it again") from None
+
+
+def _lacks_index(path: Path) -> bool:
+    """Whether an MP4 or MOV ends before its moov box; a recorder that plans ahead (faststart) writes that first."""
+    at, end = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= end:
+            file.seek(at)
+            size, kind = int.from_bytes(file.read(4)), file.read(4)
+            if kind == b"moov" or (at == 0 and kind != b"ftyp"):
+                return False
+            size = int.from_bytes(file.read(8)) if size == 1 else size
+            at = at + size if size >= 8 else end
+    return at > 0
 
 
 def _start_s(stream: Any) -> float:

@@ -153,8 +153,15 @@ def test_a_clip_without_its_index_is_refused_by_name_with_a_remedy(tmp_path: Pat
     mux(tmp_path / "whole.mp4", "libx264", 30, 30)  # the index comes last
     whole = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(media.MediaError, match=r"cut\.mp4: not a readable .* record or copy it again"):
+    with pytest.raises(
+        media.MediaError, match=r"cut\.mp4: not a readable .*\(its index.*was cut off\); record or copy it"
+    ):
         media.probe(tmp_path / "cut.mp4")
+    (tmp_path / "junk.mp4").write_bytes(b"no video " * 99)
+    with pytest.raises(
+        media.MediaError, match=r"junk\.mp4: not a readable .*\(invalid data found.*\); record or copy it"
+    ):
+        media.probe(tmp_path / "junk.mp4")
 
 
 @pytest.mark.parametrize("read", [media.probe, media.read_audio, media.read_video])
