@@ -35,12 +35,14 @@ fuzz:
 test-vllm:
 	uv run --with "vllm==0.32.*" pytest tests/test_teacher_vllm.py tests/test_teacher_describe.py -k vllm
 
+# CLIP=film.mp4 plays the loop's minute on it; CLIPS=DIR is a folder of talking people for the face stage.
 bench:
-	uv run python -m benchmarks.loop
+	uv run python -m benchmarks.loop $(if $(CLIP),--source $(CLIP))
 	uv run python -m benchmarks.servo_lag
 	uv run python -m benchmarks.physics
 	uv run python -m benchmarks.network --out benchmarks/results/network.json
 	uv run python -m benchmarks.soak
+	$(if $(CLIPS),uv run python -m benchmarks.faces --clips $(CLIPS))
 	uv run python benchmarks/student.py
 	uv run python -m benchmarks.metrics
 	uv run python benchmarks/teacher.py

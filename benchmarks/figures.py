@@ -6,7 +6,7 @@ python -m benchmarks.figures
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loop_figures
+from benchmarks import faces_figures, loop_figures
 from distill.comparison import put_between
 from dyad.provenance import read_json
 
@@ -136,6 +136,7 @@ BLOCKS = {
         "network": loop_figures.network,
         "soak": loop_figures.soak,
     },
+    "faces": {"faces": faces_figures.told},
 }
 """README block → results file → how it is told."""
 

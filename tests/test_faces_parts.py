@@ -1,4 +1,4 @@
-"""The parts of whom-to-watch: detectors, looks and persons, voice, speaker's choice, search in slices."""
+"""The parts of whom-to-watch: detectors, looks and persons, voice, speaker's choice."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,15 @@ from deploy.faces.anchors import MOST_ANCHORS, SHARP, AnchorBank, Register, is_f
 from deploy.faces.config import FacesConfig
 from deploy.faces.embedding import CROP_PX, HistogramEmbedding, crop_of, texture, unit
 from deploy.faces.flow import moved
-from deploy.faces.people import People, Sighting
-from deploy.faces.speaker import Mean, SpeakerChoice
-from deploy.faces.sweep import EVERY_FRAMES, LEAST_PX, SLICES, Sweep
+from deploy.faces.people import JUDGE_EVERY_FRAMES, People, Sighting
+from deploy.faces.speaker import Mean, SpeakerChoice, Weights
 from deploy.faces.voice import VoiceActivity
 from dyad import media
-from dyad.clock import FPS, SAMPLE_RATE_HZ, audio_end
+from dyad.clock import SAMPLE_RATE_HZ, audio_end
 from dyad.synthetic.face import FaceArtist
 from dyad.synthetic.identity import Identity
 from dyad.synthetic.voice import FormantVoice
-from student.detect import NOBODY, Faces, HaarDetector
+from student.detect import HaarDetector
 
 Picture = NDArray[np.uint8]
 
@@ -212,28 +211,37 @@ def test_the_choice_waits_before_it_turns_and_does_not_turn_in_silence() -> None
     assert set(talk(SpeakerChoice(0.7, 0.1), 60, speaker=1, watched=1)) == {1}
 
 
-@given(st.integers(30, 220), st.floats(0, 1), st.floats(0, 1), st.sampled_from([(240, 320), (320, 180), (320, 320)]))
-@settings(max_examples=60, deadline=None)
-def test_the_sweep_covers_every_face_once_a_second(face: int, x: float, y: float, size: tuple[int, int]) -> None:
-    side = min(face * min(size) // 240, *size)
-    left, top = int(x * (size[1] - side)), int(y * (size[0] - side))
-    least_of_all = max(0.135 * min(size), LEAST_PX)
+def test_a_face_followed_closely_needs_a_search_now_and_then_only() -> None:
+    picture = np.zeros((240, 320, 3), np.uint8)
+    picture[60:160, 60:160] = cv2.resize(portrait(3), (100, 100))
+    people = People(Register(HistogramEmbedding(), 60), most=4)
+    box, needed = np.array([70.0, 70.0, 150.0, 150.0]), []
+    for t in range(3 * JUDGE_EVERY_FRAMES):
+        people.move([None] * len(people.tracks))
+        judged = not needed or needed[-1]
+        people.meet(picture, [Sighting(box, 0.8 if judged and t % 10 == 0 else 0.0)] if t % 5 == 0 else [])
+        needed.append(people.needs_a_search(people.tracks[0]))
+    assert needed[0], "a look of it is not known yet"
+    assert 0.7 < 1 - np.mean(needed[JUDGE_EVERY_FRAMES:]) < 1
+    people.tracks[0].unseen_frames = JUDGE_EVERY_FRAMES // 2
+    assert people.needs_a_search(people.tracks[0]), "it was missed"
 
-    class Asked:
-        name, covered = "asked", 0
 
-        def find(self, picture: Picture, region: Any = None, *, least_px: int, most_px: int, effort: str) -> Faces:
-            x0, y0, x1, y1 = region or (0, 0, picture.shape[1], picture.shape[0])
-            within = x0 <= left and left + side <= x1 and y0 <= top and top + side <= y1
-            self.covered += within and least_px <= side <= (most_px or np.inf)
-            return NOBODY
+def test_clues_weighed_again_give_the_scores_that_watching_gave() -> None:
+    live, again, other = (SpeakerChoice(0.7, 0.1, w) for w in (Weights(), Weights(), Weights(agreement=0.0)))
 
-    asked, picture = Asked(), np.zeros((*size, 3), np.uint8)
-    sweep = Sweep(asked)
-    assert all(sweep.step(picture) is not None for _ in SLICES)
-    assert bool(asked.covered) == (side >= int(least_of_all))
-    assert sum(sweep.step(picture) is not None for _ in range(EVERY_FRAMES * len(SLICES))) == len(SLICES)
-    assert EVERY_FRAMES * len(SLICES) <= FPS
+    class Copied(SpeakerChoice):
+        def weigh(self, mouths: Any) -> None:
+            super().weigh(mouths)
+            for choice in (again, other):
+                choice.hear(self.clues.voice, self.clues.level_db)
+                choice.weigh(self.clues.mouths)
+
+    live = Copied(0.7, 0.1)
+    talk(live, 60, speaker=2, watched=1)
+    assert live.scores() == again.scores()
+    assert live.scores() != other.scores()
+    assert sum(other.scores().values()) == pytest.approx(1, abs=0.05), "shares of all the mouths' motion"
 
 
 @pytest.mark.parametrize("effort", ["quick", "usual", "close"])

@@ -17,7 +17,7 @@ from deploy.faces.anchors import SHARP, Register, is_frontal, sharpness
 from deploy.faces.embedding import Vector, crop_of
 from dyad.clock import FRAME_S
 from student.detect import Picture
-from student.face import HOLD_FRAMES, overlap, steadied
+from student.face import DETECT_EVERY_FRAMES, HOLD_FRAMES, overlap, steadied
 
 BoxArray = NDArray[np.float64]
 
@@ -34,6 +34,8 @@ STRAIGHT_ON = 0.98
 SWAP_GAIN = 0.01
 """How much better the looks must fit, in cosines, for two numbers to be exchanged after a crossing."""
 LEARN_EVERY_FRAMES = 15
+JUDGE_EVERY_FRAMES = 60
+"""A face that is followed closely is still to be judged so often by a search, for its looks to be learnt."""
 ROUGH_AFTER_FRAMES = 10
 """A rough sighting moves only the box of a face that was not seen better for so long."""
 
@@ -66,6 +68,8 @@ class Track:
     crossed: set[int] = field(default_factory=set)
     """Who was, since the looks were last compared."""
     learnt_frame: int = -LEARN_EVERY_FRAMES
+    judged_frame: int = -JUDGE_EVERY_FRAMES
+    """When a search last gave it a score."""
 
 
 class People:
@@ -99,6 +103,12 @@ class People:
             track.box = track.box + np.concatenate([step, step])
         self.tracks = [t for t in self.tracks if self._may_stay(t)]
         self._mark_hidden()
+
+    def needs_a_search(self, track: Track) -> bool:
+        """Whether a search may tell something new of this face, which is else followed closely, alone and known."""
+        followed = track.unseen_frames <= DETECT_EVERY_FRAMES and not track.hidden and not track.crossed
+        known = track.number is not None and self.register.looks(track.number) > 0
+        return not followed or not known or self._frame >= track.judged_frame + JUDGE_EVERY_FRAMES
 
     def meet(self, picture: Picture, sightings: list[Sighting]) -> None:
         """Take in this picture's detections."""
@@ -168,6 +178,7 @@ class People:
                 return
             track.number = who if who is not None else self.register.newcomer(self.now_s)
         self.register.see(track.number, self.now_s)
+        track.judged_frame = self._frame if seen.score else track.judged_frame
         due = self._frame >= track.learnt_frame + LEARN_EVERY_FRAMES
         if due and not track.hidden and not track.crossed and is_frontal(seen.score, seen.points):
             crop = crop_of(picture, track.box)

@@ -4,6 +4,8 @@ Causal: the noise floor follows the quietest sound at once and rises slowly; a w
 above the floor between 100 and 4000 Hz and its spectrum has peaks, as voices do and fans do not.
 """
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,9 +34,8 @@ class VoiceActivity:
 
     def step(self, window: NDArray[np.float32]) -> float:
         """Activity in [0, 1] of the next window [S], which must be finite."""
-        power = np.abs(np.fft.rfft(window * np.hanning(len(window)))) ** 2
-        hz = np.fft.rfftfreq(len(window), 1 / SAMPLE_RATE_HZ)
-        band = power[(hz >= LOW_HZ) & (hz <= HIGH_HZ)]
+        taper, heard = _spectrum(len(window))
+        band = np.abs(np.fft.rfft(window * taper)[heard]) ** 2
         energy = float(band.sum()) / (0.1875 * len(window) ** 2)  # a full-scale sine is 0 dB
         self.level_db = max(10 * float(np.log10(energy + 1e-12)), LEAST_DB)
         fall = FALL * (self.level_db - self._floor_db)
@@ -43,6 +44,14 @@ class VoiceActivity:
         peaked = 1 / (1 + np.exp((_flatness(band) - FLAT) / 0.06))
         self._active = max(float(above * peaked), self._active * (1 - FRAME_S / (RELEASE_S + FRAME_S)))
         return self._active
+
+
+@functools.cache
+def _spectrum(samples: int) -> tuple[NDArray[np.float64], slice]:
+    """Hann window [samples], and which bins of the spectrum lie in the band."""
+    hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ)
+    inside = np.flatnonzero((hz >= LOW_HZ) & (hz <= HIGH_HZ))
+    return np.hanning(samples).astype(np.float64), slice(int(inside[0]), int(inside[-1]) + 1)
 
 
 def _flatness(band: NDArray[np.float64]) -> float:

@@ -7,35 +7,34 @@ from a picture that carries nothing.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.faces import detectors, embedding
+from deploy.faces import detectors, embedding, tracker
 from deploy.faces.anchors import Register
 from deploy.faces.config import FacesConfig
 from deploy.faces.flow import Grey, moved
 from deploy.faces.people import People, Sighting, Track
 from deploy.faces.speaker import SpeakerChoice
 from deploy.faces.sweep import Sweep
+from deploy.faces.view import View
 from deploy.faces.voice import VoiceActivity
 from dyad.clock import FPS
 from student.detect import Faces, Picture
 from student.face import (
     DETECT_EVERY_FRAMES,
     HOLD_FRAMES,
-    SEARCH_PX,
     Box,
     FaceObservation,
-    FaceTracker,
     around,
     corners,
     overlap,
-    shrink,
 )
 
 LOOK_EVERY_FRAMES, NEW_EVERY_FRAMES, MISSED_EVERY_FRAMES = 10, 2, 4
 """Between looks at a known face that is not watched, at one not yet sure, and at one that the last look missed."""
+STILL_ROWS = 60
+"""Of a picture are compared with the one before, to see whether it is another."""
 SAME_FACE = 0.3
 """Boxes that overlap by more show the same face."""
 SIZES = (0.75, 1.35)
@@ -71,11 +70,11 @@ class Watcher:
     def __init__(self, config: FacesConfig | None = None) -> None:
         self.config = config = config or FacesConfig()
         self._detector = detectors.load(config.detector, config.detector_model)
-        self._tracker = FaceTracker(self._detector)
+        self._tracker = tracker.of(self._detector)
         register = Register(embedding.load(config.embedding, config.embedding_model), config.remember_s)
         self._people = People(register, config.max_people)
         self._sweep = Sweep(self._detector)
-        self._choice = SpeakerChoice(config.switch_s, config.switch_margin)
+        self.choice = SpeakerChoice(config.switch_s, config.switch_margin)
         self._voice = VoiceActivity()
         self._still = _Still(round(config.frozen_s * FPS))
         self._before: Grey | None = None
@@ -105,7 +104,7 @@ class Watcher:
         self.refused_sounds += not good
         if self.config.several:
             activity = self._voice.step(window if good else np.zeros_like(window))
-            self._choice.hear(activity, self._voice.level_db)
+            self.choice.hear(activity, self._voice.level_db)
         return [] if good else ["bad_sound"]
 
     def _look_around(self, picture: Picture | None, seen: FaceObservation, frozen: bool) -> Box | None:
@@ -114,39 +113,51 @@ class Watcher:
             self._people.move([None] * len(self._people.tracks))
             self._before = None
             return seen.box
-        small, scale = _small(picture)
+        view = View(picture)
         if seen.cut:
             self._people.clear()
-            self._choice.forget()
+            self.choice.forget()
             self._sweep.hurry()
             self._before = None
-        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
-        self._people.move(self._flow(grey, scale))
-        several = {n: t.box * scale for n, t in self._people.known.items()}
-        self._choice.watch(grey, several if len(several) > 1 else {})
-        self._people.meet(picture, self._sightings(small, scale, seen))
-        self._before, known = grey, self._people.known
-        self._choice.settle(grey, {n: t.box * scale for n, t in known.items() if not t.unseen_frames})
+        self._people.move(self._flow(view))
+        self._compare_mouths(view)
+        self._people.meet(picture, self._sightings(view, seen))
+        known = self._people.known
+        if len(known) > 1:
+            self.choice.settle(view.grey, {n: t.box * view.scale for n, t in known.items() if not t.unseen_frames})
+        self._before = view.grey if len(self._people.tracks) > 1 else None
         return self._decide(seen, known)
 
-    def _flow(self, grey: Grey, scale: float) -> list[NDArray[np.float64] | None]:
+    def _compare_mouths(self, view: View) -> None:
+        """With several in view, see whose mouth moves."""
+        boxes = {n: t.box * view.scale for n, t in self._people.known.items()}
+        if len(boxes) > 1:
+            self.choice.watch(view.grey, boxes)
+        else:
+            self.choice.forget()
+
+    def _flow(self, view: View) -> list[NDArray[np.float64] | None]:
         """How each face moved, in pixels of the picture; alone, a face is followed by detection only."""
         tracks = self._people.tracks
-        if self._before is None or self._before.shape != grey.shape or len(tracks) < 2:
+        if self._before is None or len(tracks) < 2 or self._before.shape != view.grey.shape:
             return [None] * len(tracks)
-        steps = moved(self._before, grey, [t.box * scale for t in tracks])
-        return [None if step is None else step / scale for step in steps]
+        steps = moved(self._before, view.grey, [t.box * view.scale for t in tracks])
+        return [None if step is None else step / view.scale for step in steps]
 
-    def _sightings(self, small: Picture, scale: float, seen: FaceObservation) -> list[Sighting]:
+    def _sightings(self, view: View, seen: FaceObservation) -> list[Sighting]:
         """Detections of one frame, in pixels of the picture: the watched face's own, else one search at most."""
         if seen.box is None:
             return []
         if seen.age_frames == 0:
             return [Sighting(np.array(seen.box), 0.0)]
         for track in self._due(seen):
-            return _sighted(self._near(small, track.box * scale), scale, rough=False)
-        swept = self._sweep.step(small)
-        return _sighted(swept, scale, rough=True) if swept else []
+            return _sighted(self._near(view.small, track.box * view.scale), view.scale, rough=False)
+        if not self._sweep.is_due():
+            return []
+        boxes: tuple[list[NDArray[np.float64]], ...] = [], []
+        for track in self._people.tracks:
+            boxes[self._people.needs_a_search(track)].append(track.box * view.scale)
+        return _sighted(self._sweep.step(view.small, *boxes), view.scale, rough=True)
 
     def _due(self, seen: FaceObservation) -> list[Track]:
         """Who is to be looked at in this frame: one at most; the watched face has its own detection."""
@@ -176,7 +187,7 @@ class Watcher:
             if here is not None:
                 self._watched = here
             return seen.box
-        chosen, track = self._choice.choose(self._watched), known[self._watched]
+        chosen, track = self.choice.choose(self._watched), known[self._watched]
         if chosen != self._watched:
             self._watched = chosen
             return self._turn_to(known[chosen])
@@ -194,12 +205,12 @@ class Watcher:
         return box
 
     def _everybody(self) -> tuple[Person, ...]:
-        scores = self._choice.scores()
+        scores = self.choice.scores()
         return tuple(Person(n, corners(t.box), scores.get(n, 0.0)) for n, t in sorted(self._people.known.items()))
 
 
 class _Still:
-    """Whether the camera hands in one and the same picture; by every eighth row, noise makes any two differ there."""
+    """Whether the camera hands in one and the same picture; by some of its rows, noise makes any two differ there."""
 
     def __init__(self, frames: int) -> None:
         self._frames, self._same = frames, 0
@@ -210,7 +221,7 @@ class _Still:
         if picture is None:
             self._same = 0
             return False
-        rows = picture[::8].copy()  # a copy: some cameras fill the same memory again
+        rows = picture[:: max(len(picture) // STILL_ROWS, 1)].copy()  # a copy: some cameras fill the same memory again
         self._same = self._same + 1 if np.array_equal(rows, self._last) else 0
         self._last = rows
         return self._same >= self._frames
@@ -221,11 +232,3 @@ def _sighted(faces: Faces, scale: float, *, rough: bool) -> list[Sighting]:
     points = [None] * len(faces.boxes) if faces.points is None else list(faces.points / scale)
     rows = zip(faces.boxes / scale, faces.scores, points, strict=True)
     return [Sighting(box, float(score), point, rough) for box, score, point in rows]
-
-
-def _small(picture: Picture) -> tuple[Picture, float]:
-    """The picture at the detector's scale, quickly: what lies between detections needs no exact mean."""
-    scale = min(1.0, SEARCH_PX / max(picture.shape[:2]))
-    if scale in (1.0, 0.5):
-        return shrink(picture)
-    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8), scale
