@@ -114,6 +114,14 @@ class Tap:
         """Pass on."""
         self._heart.stop(reason)
 
+    def rest(self, why: str) -> None:
+        """Pass on."""
+        self._heart.rest(why)
+
+    def fault(self, reason: str) -> None:
+        """Pass on."""
+        self._heart.fault(reason)
+
     def report(self) -> dict[str, Any]:
         """Pass on."""
         return self._heart.report()

@@ -1,7 +1,7 @@
 """One run of the real controller on the simulated head's servos, on a clock of its own, and how late its joints were.
 
 Plans are handed over as the loop does it: rows for the coming frames' middles, `SENSE_TO_PLAN_S` after the capture's
-end, then wait for a tick. The machine's load does not enter.
+end; ticks are when the controller's rhythm says, as the heart's. The machine's load does not enter.
 Shapes: T moments, H rows of a plan, A = 17 action units, C channels.
 """
 
@@ -24,6 +24,9 @@ from dyad.clock import FRAME_S
 
 Array = NDArray[np.float64]
 Curve = Callable[[Array], NDArray[np.float32]]
+"""What is meant at every moment: probabilities [T, A] at times [T]."""
+Said = Callable[[int, Array], NDArray[np.float32]]
+"""What is known of it at a frame: the plan's rows [H, A] for times [H]."""
 HORIZONS = 9
 FIRST_ROW_S = -0.5 * FRAME_S
 """A plan's first row is due half a frame before the capture's end: in the middle of the newest frame."""
@@ -31,6 +34,8 @@ SENSE_TO_PLAN_S = 0.006
 """From the capture's end until the controller has the plan, on a quiet machine (benchmarks/loop.py)."""
 BUSY_S = 0.02
 """The same on a busy one."""
+BEGINS_S = 1 / 60
+"""The first tick."""
 LATEST_S = 0.2
 """Dead time of servos that become late while they run."""
 GRID_S = 0.005
@@ -109,25 +114,47 @@ def play(
     late_from_s: float = np.inf,
     noise: float = 0.0,
     hand_over_s: float = SENSE_TO_PLAN_S,
+    begins_s: float = BEGINS_S,
 ) -> Run:
-    """One run; from `late_from_s` on the servos are `LATEST_S` late; `hand_over_s`: from a capture's end to its plan.
+    """One run of an oracle that knows the curve, as `follow`.
 
     `noise`: standard deviation of the plans' probabilities, from plan to plan and row to row.
     """
+    rng = np.random.default_rng(1)
+
+    def said(_: int, times_s: Array) -> NDArray[np.float32]:
+        rows = curve(times_s) + noise * rng.standard_normal((len(times_s), len(SEED17.units)))
+        return np.clip(rows, 0, 1).astype(np.float32)
+
+    return follow(said, seconds, dead_time_s, motion, late_from_s, hand_over_s, begins_s)
+
+
+def follow(
+    said: Said,
+    seconds: float,
+    dead_time_s: float,
+    motion: MotionConfig,
+    late_from_s: float = np.inf,
+    hand_over_s: float = SENSE_TO_PLAN_S,
+    begins_s: float = BEGINS_S,
+) -> Run:
+    """One run; from `late_from_s` on the servos are `LATEST_S` late.
+
+    `hand_over_s`: from a capture's end to its plan; `begins_s`: the first tick.
+    """
     calibration = dataclasses.replace(Calibration.load("sim"), dead_time_s=dead_time_s)
-    head, rng, late = SimRobot(calibration), np.random.default_rng(1), False
+    head, late, now_s = SimRobot(calibration, dead_time_s=dead_time_s), False, begins_s
     robot, moments, tick_us = Timed(head), list[Moment](), list[float]()
     controller = Controller(robot, motion, watch=moments.append)
     robot.open()
     controller.start(0.0)
     seq = 0
-    for tick in range(1, round(seconds * calibration.rate_hz)):
-        now_s = tick / calibration.rate_hz
+    while now_s < seconds:
         while seq * FRAME_S + hand_over_s <= now_s:
             times_s = FIRST_ROW_S + FRAME_S * (seq + np.arange(HORIZONS, dtype=float))
-            rows = curve(times_s) + noise * rng.standard_normal((HORIZONS, len(SEED17.units)))
-            rows = np.clip(rows, 0, 1).astype(np.float32)
-            controller.offer(AUPlan(seq, seq * FRAME_S, times_s, rows, np.ones_like(rows)), now_s)
+            rows = said(seq, times_s)
+            plan = AUPlan(seq, seq * FRAME_S, times_s, rows, np.ones_like(rows))
+            controller.offer(plan, seq * FRAME_S + hand_over_s)
             seq += 1
         if now_s >= late_from_s and not late:
             late = True
@@ -135,6 +162,7 @@ def play(
         began, spent_s = time.thread_time(), robot.spent_s
         controller.tick(now_s)
         tick_us.append(1e6 * (time.thread_time() - began - (robot.spent_s - spent_s)))
+        now_s = controller.rhythm.after(now_s)
     robot.close()
     return Run(moments, tick_us, controller, calibration)
 

@@ -2,7 +2,9 @@
 
     python -m deploy.calibrate --robot dynamixel:/dev/ttyUSB0 --out my_head.yaml
 
-Moves one channel after the other, jerk-limited as in use, out and back within the ends that its calibration allows.
+Moves one channel after the other, jerk-limited as in use, out and back within the ends that its calibration allows;
+some five seconds and one printed line each. What is measured is the whole answer from command to sensor: the bus, the
+servo's own filter, the inertia that it moves. Measuring again with the file that this wrote gives the same figures.
 Ctrl-C, SIGTERM or the end of the terminal end it at any moment: the face goes home, then is let go, and nothing is
 written. Asking a second time does not cut the way home short.
 """
@@ -49,19 +51,21 @@ def target(config: Config) -> Path:
     return out
 
 
-def print_table(measured: "list[Measured]") -> None:
-    """One line per channel."""
-    print(f"{'channel':24} {'dead ms':>8} {'rise ms':>8} {'lag ms':>8} {'low %':>7} {'high %':>7} {'explained':>10}")
-    for one in measured:
-        answer = one.response
-        times = (
-            f"{1e3 * answer.dead_time_s:8.0f} {1e3 * answer.rise_s:8.0f} {1e3 * answer.lag_s:8.0f}"
-            if answer
-            else f"{'did not move':>26}"
+def print_row(number: int, one: "Measured") -> None:
+    """One channel, as soon as it is measured; the columns' names before the first."""
+    if number == 0:
+        print(
+            f"{'channel':24} {'dead ms':>8} {'rise ms':>8} {'lag ms':>8} {'low %':>7} {'high %':>7} {'explained':>10}"
         )
-        explained = f"{answer.agreement:10.3f}" if answer else f"{'-':>10}"
-        ends = (f"{100 * end:7.0f}" if end is not None else f"{'-':>7}" for end in (one.low, one.high))
-        print(f"{one.channel:24} {times} {' '.join(ends)} {explained}")
+    answer = one.response
+    times = (
+        f"{1e3 * answer.dead_time_s:8.0f} {1e3 * answer.rise_s:8.0f} {1e3 * answer.lag_s:8.0f}"
+        if answer
+        else f"{'did not move':>26}"
+    )
+    explained = f"{answer.agreement:10.3f}" if answer else f"{'-':>10}"
+    ends = (f"{100 * end:7.0f}" if end is not None else f"{'-':>7}" for end in (one.low, one.high))
+    print(f"{one.channel:24} {times} {' '.join(ends)} {explained}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,10 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     out = target(config)
     measured = []
     with EndSignals() as signals, contextlib.suppress(Ended):  # at home by then, and let go
-        measured = rig.measure(robot, MonotonicClock(), chosen, config.share, signals.interruptible())
+        measured = rig.measure(robot, MonotonicClock(), chosen, config.share, signals.interruptible(), tell=print_row)
     if signals.number is not None:
         return signals.exit_status
-    print_table(measured)
     found = rig.calibrated(robot.calibration, measured)
     rig.write(found, out, measured, config.robot.partition("?")[0])
     print(f"dead time {1e3 * found.dead_time_s:.0f} ms, time constant {1e3 * found.time_constant_s:.0f} ms: {out}")

@@ -6,7 +6,6 @@ device's own unit, and its limits. Shapes: A = 17 action units (SEED17), C chann
 leading dimensions.
 """
 
-import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +46,9 @@ class Calibration:
 
     robot: str
     dead_time_s: float
-    """From a command until its motor begins to move; `python -m deploy.calibrate` measures it."""
+    """From a command until its sensor sees the motor begin to move; `python -m deploy.calibrate` measures it."""
     time_constant_s: float
-    """First-order lag of the motors after that."""
+    """Mean delay of the joints' answer after that, inertia and all; of a first-order lag it is the time constant."""
     rate_hz: float = 60.0
     """Commands per second."""
     rest: float
@@ -110,8 +109,7 @@ class Calibration:
         if not len(velocity):
             return
         ramp_s = velocity / acceleration + acceleration / jerk
-        motors_s = self.dead_time_s + 3 * self.time_constant_s + 2 / self.rate_hz
-        ways_s = 1 / velocity + 2 * ramp_s + motors_s
+        ways_s = 1 / velocity + 2 * ramp_s + self.settle_s
         slowest = int(ways_s.argmax())
         if ways_s[slowest] > LONGEST_RETURN_S:
             raise ValueError(
@@ -119,6 +117,14 @@ class Calibration:
                 f"than the {LONGEST_RETURN_S} s that a lost connection allows; raise its velocity, acceleration or "
                 "jerk limit, or have its motors answer sooner (dead_time_s, time_constant_s, rate_hz)"
             )
+
+    @property
+    def settle_s(self) -> float:
+        """From the last command of a way home until the motors are there.
+
+        The way ends gently, at no more than about a travel a second: two time constants later the motors have 1 % left.
+        """
+        return self.dead_time_s + 2 * self.time_constant_s + 2 / self.rate_hz
 
     @classmethod
     def load(cls, name: str, folder: Path = FOLDER) -> "Calibration":
@@ -188,10 +194,6 @@ class Calibration:
         upwards = moved * np.sign(high - low) >= 0
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.nan_to_num(np.where(upwards, moved / up, moved / down), posinf=0.0, neginf=0.0)
-
-    def with_delays(self, dead_time_s: float, time_constant_s: float) -> "Calibration":
-        """The same robot, this late."""
-        return dataclasses.replace(self, dead_time_s=dead_time_s, time_constant_s=time_constant_s)
 
 
 class Mixer:

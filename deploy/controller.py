@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
                 pass
         finally:
             end(post, signals.name if signals.number else "a thread of the controller ended")
-        return signals.exit_status or 1
+        return 1 if post.link.doubt else signals.exit_status or 1
 
 
 def end(post: Post, reason: str) -> None:
@@ -164,18 +164,17 @@ def assemble(
             server.close()
             raise
         where += f", http://{http.address}"
+        heart.how_to_arm = f"POST http://{http.address}/arm"
     return Post(link, server, http, KeyStop(heart.stop), box), where
 
 
 def health(heart: "Heart", server: "ControllerServer", now_s: float) -> tuple[bool, dict[str, Any]]:
     """Whether the robot can be driven now, and why not."""
-    status = heart.status()
-    why = status.stop_reason if heart.beats else "the heart does not beat"
-    if why is None and status.state == "lost":
-        why = "the robot does not answer"
-    ages = {"now_s": now_s, "beat_age_s": round(heart.silent_s, 3), "last_plan_age_s": status.last_plan_age_s}
-    words = {"well": why is None, "why": why, "state": status.state}
-    return why is None, words | ages | {"driver": server.report()["driver"]}
+    from deploy.safety.health import of_heart
+
+    why, words = of_heart(heart)
+    more = {"now_s": now_s, "driver": server.report()["driver"]}
+    return why is None, {"well": why is None, "why": why} | words | more
 
 
 def metrics(heart: "Heart", server: "ControllerServer") -> str:

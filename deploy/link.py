@@ -33,6 +33,14 @@ class Link(Protocol):
         """
         ...
 
+    def rest(self, why: str) -> None:
+        """No plans until the next one, on purpose: the silence that follows is no fault. May be called every frame."""
+        ...
+
+    def fault(self, why: str) -> None:
+        """Something went wrong on this side: the robot's black box is written, wherever it is."""
+        ...
+
     def stop(self, reason: str) -> None:
         """Emergency stop, latched."""
         ...
@@ -43,6 +51,14 @@ class Link(Protocol):
 
     def close(self, home: bool) -> None:
         """The end; safe to call twice. `home`: wait until the face is neutral, where another process sees to that."""
+        ...
+
+    @property
+    def doubt(self) -> str | None:
+        """After `close`, why somebody must look after the robot; None when all is well.
+
+        A stop that may not have come, torque that may still be on.
+        """
         ...
 
 
@@ -96,6 +112,14 @@ class LocalLink:
         if plan is not None:
             self.heart.offer(plan)
 
+    def rest(self, why: str) -> None:
+        """Noted in the black box."""
+        self.heart.rest(why)
+
+    def fault(self, why: str) -> None:
+        """Written by the black box."""
+        self.heart.fault(why)
+
     def stop(self, reason: str) -> None:
         """Emergency stop."""
         self.heart.stop(reason)
@@ -113,6 +137,11 @@ class LocalLink:
             self.heart.stop_and_home()
         finally:
             self.robot.close()
+
+    @property
+    def doubt(self) -> str | None:
+        """What may still be on."""
+        return self.heart.doubt
 
 
 def _both(watchers: list[Watch]) -> Watch | None:

@@ -3,7 +3,8 @@
     source → face → features → student → plan ─▶ link ─▶ controller (deploy.motion) → robot
 
 A tick that comes too late is skipped and counted, never queued. An output that is not finite or outside [0, 1] is
-refused whole: no plan is sent, and the controller rides on with the last one. Time comes from the clock handed in.
+refused whole: no plan is sent, and the controller rides on with the last one. Silence on purpose is announced, so that
+any other counts as a fault. Time comes from the clock handed in.
 """
 
 from collections import deque
@@ -83,11 +84,25 @@ class Loop:
         self._src, self._dst = positions(self._spec.au_names, SEED17.units)  # robots are told the seventeen, by name
         self._plan: AUPlan | None = None
         self._seq = self._idle_frames = 0
+        self._refusing = False
+        self._ticked_s: float | None = None
+
+    @property
+    def silent_s(self) -> float | None:
+        """Since the last tick ended; None while it follows no source. Any thread."""
+        ticked_s = self._ticked_s
+        return None if ticked_s is None else self.clock.now_s() - ticked_s
 
     def run(self, source: Source) -> Trace:
         """Follow the source to its end."""
+        try:
+            return self._follow(source)
+        finally:
+            self._ticked_s = None
+
+    def _follow(self, source: Source) -> Trace:
         source.start(self.clock.now_s() + FRAME_S)
-        frame = 0
+        self._ticked_s, frame = self.clock.now_s(), 0
         while True:
             late = self.clock.now_s() - source.due_s(frame)
             if late > FRAME_S:  # this frame's time has passed: go on with the present one
@@ -101,7 +116,8 @@ class Loop:
             if packet is None:
                 return self.trace
             self.tick(packet)
-            self.times.add("total", 1000 * (self.clock.now_s() - began_s))
+            self._ticked_s = self.clock.now_s()
+            self.times.add("total", 1000 * (self._ticked_s - began_s))
             frame = packet.frame + 1
             self.trace.late_ticks += self.clock.now_s() > source.due_s(frame)
 
@@ -117,6 +133,8 @@ class Loop:
         sent = prob is not None and self._idle_frames <= IDLE_FRAMES
         if prob is not None and sent:
             self._plan = self._planned(prob, packet, seen)
+        elif prob is not None:
+            self.link.rest("nobody to see or to hear")
         self.link.deliver(self._plan if sent else None)
         flags = (*packet.flags, *seen.flags)
         self.trace.ticks.append(
@@ -132,9 +150,12 @@ class Loop:
             prob = (1 / (1 + np.exp(-logits[..., 0]))).astype(np.float32)
         if not is_safe(prob) or not all(np.isfinite(x).all() for x in (logits, *state.values())):
             self.trace.refused_frames += 1
+            if not self._refusing:  # one word for each row of them
+                self.link.fault("an answer of the engine is not finite or out of range")
+            self._refusing = True
             self._state = self.engine.init_state()  # a poisoned memory would refuse every frame to come
             return None
-        self._state = state
+        self._state, self._refusing = state, False
         return prob
 
     def _planned(self, prob: NDArray[np.float32], packet: Packet, seen: Watched) -> AUPlan:

@@ -1,5 +1,7 @@
 """What the robot was told and what it did, kept for the report and the video.
 
+A robot may round a command or hold it back until the next: limits are judged on what they allowed of what went out, in
+`paths`, and the rounding is a figure of its own.
 Shapes: M moments (one per command), C channels, A = 17 action units.
 """
 
@@ -8,7 +10,10 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.motion.controller import Moment
+from deploy.motion.states import Moment, State
+
+CUT: tuple[State, ...] = ("lost", "released")
+"""What comes after these begins from wherever the robot is then."""
 
 
 class Recorder:
@@ -29,6 +34,21 @@ class Recorder:
         """When [M], seconds, and what [M, C] was sent."""
         moments = tuple(self.moments)
         return np.array([m.now_s for m in moments]), np.array([m.sent for m in moments])
+
+    def paths(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """When [K], and what [K, C] the limits allowed of what went out; cut where the robot was lost or let go."""
+        parts: list[list[Moment]] = [[]]
+        for moment in tuple(self.moments):
+            if moment.state in CUT and parts[-1]:
+                parts.append([])
+            elif moment.state not in CUT and moment.told is not None:
+                parts[-1].append(moment)
+        return [(np.array([m.now_s for m in part]), np.array([m.told for m in part])) for part in parts if part]
+
+    def rounding(self) -> float:
+        """By how much of a travel the robot changed a command at most, to what it can do."""
+        changes = [np.abs(m.sent - m.told).max(initial=0.0) for m in tuple(self.moments) if m.told is not None]
+        return float(max(changes, default=0.0))
 
     def joints_at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Sensed joints [N, C] at `times_s` [N], interpolated; None where the robot has no sensors."""

@@ -12,6 +12,9 @@ from deploy.recording import Recorder, fastest
 from deploy.sources import Source
 from dyad.provenance import run_card
 
+COARSE = 0.5
+"""Per cent of a travel from which a robot's rounding is worth a word."""
+
 
 def summarise(
     loop: Loop,
@@ -45,11 +48,11 @@ def summarise(
 
 
 def _motion(status: Status | None, recorder: Recorder, calibration: Calibration | None) -> dict[str, Any]:
-    """What the controller did."""
+    """What the controller did. A delay from the glass is known while someone is followed, and None after that."""
     figures: dict[str, Any] = {}
     if status is not None:
         figures |= {
-            "glass_to_motor_ms": round(1000 * status.glass_to_motor_s, 1),
+            "glass_to_motor_ms": round(1000 * status.glass_to_motor_s, 1) if status.state == "following" else None,
             "compensated_ms": round(1000 * status.compensated_s, 1),
             "look_ahead_ms": round(1000 * status.look_ahead_s, 1),
             "smoothing_and_limits_ms": round(1000 * status.own_lag_s, 1),
@@ -59,11 +62,13 @@ def _motion(status: Status | None, recorder: Recorder, calibration: Calibration 
         }
     when, sent = recorder.sent()
     if calibration is not None and len(when):
-        speed, share = fastest(when, sent, calibration.limits[0])
+        paths = recorder.paths()
+        speeds = [fastest(*path, calibration.limits[0]) for path in paths]
         figures |= {
-            "commands": len(when),
-            "fastest_share_per_s": round(speed, 3),
-            "fastest_of_limit": round(share, 4),
+            "commands": sum(len(times) for times, _ in paths),
+            "fastest_share_per_s": round(max((speed for speed, _ in speeds), default=0.0), 3),
+            "fastest_of_limit": round(max((share for _, share in speeds), default=0.0), 4),
+            "rounded_by_up_to": round(recorder.rounding(), 4),
             "share_min": round(float(sent.min(initial=0.0)), 4),
             "share_max": round(float(sent.max(initial=0.0)), 4),
         }
@@ -79,7 +84,11 @@ def print_table(report: dict[str, Any]) -> None:
         f"\n{report['ticks']} ticks at 30 Hz, {report['missed_ticks']} missed, {report['late_ticks']} late, "
         f"{report['refused_frames']} refused; face in {100 * report['face_share']:.0f} % of them"
     )
-    if "glass_to_motor_ms" in report and report["ticks"]:
+    if (why := report.get("controller", {}).get("stop_reason")) is not None:
+        print(f"stopped ({why}): since then no plan has moved the robot, and until it is armed none will")
+    if "glass_to_motor_ms" in report and report["glass_to_motor_ms"] is None:
+        print(f"glass to motor unknown: nobody was followed at the end (motors {report['motor_lag_ms']:.0f} ms)")
+    elif "glass_to_motor_ms" in report and report["ticks"]:
         how = "measured on the joints" if report["motor_lag_measured"] else "as the calibration says"
         print(
             f"glass to motor {report['glass_to_motor_ms']:.0f} ms (capture to plan "
@@ -88,9 +97,12 @@ def print_table(report: dict[str, Any]) -> None:
             f"{report['compensated_ms']:.0f} ms ahead of the capture"
         )
     if "fastest_of_limit" in report:
+        coarse = 100 * report["rounded_by_up_to"]
         print(
             f"fastest movement {report['fastest_share_per_s']:.2f} of a travel per second, "
-            f"{100 * report['fastest_of_limit']:.0f} % of its limit; engine {report['engine']}; robot {report['robot']}"
+            f"{100 * report['fastest_of_limit']:.0f} % of its limit"
+            + (f", which the robot rounds by up to {coarse:.0f} % of a travel" if coarse >= COARSE else "")
+            + f"; engine {report['engine']}; robot {report['robot']}"
         )
     else:
         print(f"engine {report['engine']}; robot {report['robot']}")

@@ -8,6 +8,7 @@ order, as shares of travel.
 import contextlib
 import dataclasses
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,18 +149,24 @@ def measure(
     channels: list[int],
     share: float,
     interruptible: contextlib.AbstractContextManager[None] | None = None,
+    *,
+    tell: Callable[[int, Measured], None] = lambda _, __: None,
 ) -> list[Measured]:
     """Open, measure channel by channel, go home, let go; home and let go also when it is interrupted.
 
-    Only the measuring is done in `interruptible`: neither the opening nor the way home may be cut short.
+    Only the measuring is done in `interruptible`: neither the opening nor the way home may be cut short. `tell` hears
+    of each channel when it is done, with its number from 0.
     """
-    rig = Rig(robot, clock)
+    rig, measured = Rig(robot, clock), list[Measured]()
     try:
         robot.open()  # a half-open robot is closed, too
         rig.begin()
         try:
             with interruptible or contextlib.nullcontext():
-                return [rig.measure(channel, share) for channel in channels]
+                for number, channel in enumerate(channels):
+                    measured.append(rig.measure(channel, share))
+                    tell(number, measured[-1])
+                return measured
         except RobotLost:
             raise  # there is nobody left to send home
         except BaseException:

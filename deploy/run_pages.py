@@ -4,27 +4,30 @@ from typing import Any
 
 from deploy.link import LocalLink
 from deploy.loop import Loop
-from deploy.safety import metrics
+from deploy.safety import health, metrics
 from deploy.safety.http import Pages
 from deploy.safety.metrics import Metric
 
-UNWELL = ("stopped", "released", "lost")
+SILENT_S = 1.0
+"""A loop that has not ticked for so long hangs."""
 
 
 def pages(link: LocalLink, loop: Loop) -> Pages:
     """What the pages show and do for a robot in this process."""
 
-    def health() -> tuple[bool, dict[str, Any]]:
-        status, trace = link.status(), loop.trace
-        well = link.heart.beats and status.state not in UNWELL
-        words = {"state": status.state, "stop_reason": status.stop_reason, "ticks": trace.played}
-        ages = {"beat_age_s": round(link.heart.silent_s, 3), "last_plan_age_s": status.last_plan_age_s}
-        return well, words | ages | {"missed_ticks": trace.missed_ticks}
+    def is_well() -> tuple[bool, dict[str, Any]]:
+        why, words = health.of_heart(link.heart)
+        silent_s, trace = loop.silent_s, loop.trace
+        if why is None and silent_s is not None and silent_s > SILENT_S:
+            why = "the loop does not tick"
+        ticks = {"ticks": trace.played, "missed_ticks": trace.missed_ticks}
+        age = {"loop_age_s": None if silent_s is None else round(silent_s, 3)}
+        return why is None, {"well": why is None, "why": why} | words | age | ticks
 
     def text() -> str:
         return metrics.text([*metrics.of_status(link.status()), *_of_loop(loop)])
 
-    return Pages(health, text, link.stop, link.heart.rearm)
+    return Pages(is_well, text, link.stop, link.heart.rearm)
 
 
 def _of_loop(loop: Loop) -> list[Metric]:

@@ -4,6 +4,7 @@ The order is the point: what can be refused is refused before the robot is opene
 else is closed, and the report and the video are written after a fault as after a good end.
 """
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class RunSession:
         if not isinstance(self._link, LocalLink):
             raise ValueError(f"--http: the robot's pages are served where its controller is, {self._config.robot}")
         token = read_http_token(self._config.http_token_file, read_token(self._config.token_file))
-        return SafetyHttp(self._config.http, pages(self._link, self._loop), self._clock, token=token)
+        http = SafetyHttp(self._config.http, pages(self._link, self._loop), self._clock, token=token)
+        self._link.heart.how_to_arm = f"POST http://{http.address}/arm"
+        return http
 
     def _make_link(self, keep_frames: int) -> Link:
         """The robot with its recorder and black box here, or the way to a controller elsewhere."""
@@ -93,12 +96,18 @@ class RunSession:
                 ended = signals.name
             except Exception as error:  # noqa: BLE001  the face is home; what there is to report comes first
                 ended, fault = f"{type(error).__name__}: {error}", error
-        if fault is not None and not self._loop.trace.played:
-            raise fault  # nothing has happened yet: there is nothing to report
-        self._tell(ended)
+        if fault is None or self._loop.trace.played:  # else nothing has happened yet: there is nothing to report
+            self._tell(ended)
+        return self._end(fault, signals.exit_status)
+
+    def _end(self, fault: Exception | None, status: int) -> int:
+        """The exit status, or the fault; a robot that somebody must look after comes before both."""
+        doubt = self._link.doubt
         if fault is not None:
-            raise fault
-        return signals.exit_status
+            raise fault if doubt is None else RuntimeError(doubt) from fault
+        if doubt is not None:
+            print(f"error: {doubt}", file=sys.stderr)
+        return status if doubt is None else 1
 
     def _follow(self, signals: EndSignals) -> None:
         """Open what moves, run the loop, and give everything back, the face first. Signals cut only the loop short."""
@@ -124,8 +133,7 @@ class RunSession:
                 try:
                     self._loop.run(self._source)
                 except Exception as error:
-                    if self._box is not None:
-                        self._box.fault(f"{type(error).__name__}: {error}")
+                    self._link.fault(f"{type(error).__name__}: {error}")
                     raise
                 finally:  # as it was while it followed, before the way home
                     self._status = self._link.status()
@@ -135,7 +143,7 @@ class RunSession:
         summary = report.summarise(
             self._loop, self._source, self._status, self._recorder, self._calibration,
             ended=ended, config=public(self._config),
-        )  # fmt: skip
+        ) | {"doubt": self._link.doubt}  # fmt: skip
         try:  # first: neither a closed pipe nor a film that fails may cost it
             if self._config.report is not None:
                 write_json(self._config.report, summary)

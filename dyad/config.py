@@ -15,10 +15,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
-from dyad.provenance import atomic_path
-
 T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parent.parent
 PRESETS = CHECKOUT / "configs" if (CHECKOUT / "configs").is_dir() else Path(__file__).resolve().parent / "configs"
@@ -103,14 +99,19 @@ def read_yaml(path: Path | str) -> Any:
 
     configs/… means the presets that ship, wherever one stands.
     """
+    from dyad import strict_yaml
+
     given = Path(path)
     shipped = given.parts[:1] == ("configs",) and not given.exists()
     try:
-        content = yaml.safe_load((PRESETS.joinpath(*given.parts[1:]) if shipped else given).read_text(encoding="utf8"))
+        text = (PRESETS.joinpath(*given.parts[1:]) if shipped else given).read_text(encoding="utf8")
+        content = strict_yaml.read(text)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; presets are in {PRESETS}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({error})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not valid YAML (it is not UTF-8 text); save it as UTF-8") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return {} if content is None else content
 
 
@@ -119,7 +120,7 @@ def from_dict(config_type: type[T], content: Any, *, where: str) -> T:
     values = _values(config_type, content, where)
     try:
         return config_type(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
 
 
@@ -198,6 +199,10 @@ def _plain(value: Any) -> Any:
 
 def save(config: Any, path: Path | str) -> None:
     """Write the full resolved configuration as YAML, all or nothing; `load` reads it back."""
+    import yaml
+
+    from dyad.provenance import atomic_path
+
     with atomic_path(path) as part:
         part.write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf8")
 
@@ -228,5 +233,6 @@ def run_main(main: Callable[[list[str] | None], int]) -> None:
         print(f"error: {_sentence(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(status)

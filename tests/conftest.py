@@ -25,3 +25,9 @@ def real_data() -> Path:
     if not (REAL_DATA / "manifest.json").is_file():
         pytest.skip("no folder of real clips beside the checkout")
     return REAL_DATA
+
+
+@pytest.fixture(autouse=True)
+def patient_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated servos answer late on a busy machine: they are asked more often than real ones."""
+    monkeypatch.setattr("deploy.robots._dynamixel_bus.ATTEMPTS", 20)

@@ -156,6 +156,7 @@ class Ros2Peer(Peer):
 
     def start(self) -> None:
         self.domain = 100 + (id(self) // 64 + int(time.time_ns())) % 100
+        self.matched = set[str]()
         code = f"import sys; sys.path[:0] = {sys.path!r}; import robot_peers; robot_peers.listen_to_dds({self.domain})"
         line = [sys.executable, "-c", code]
         self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -166,7 +167,11 @@ class Ros2Peer(Peer):
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.take(json.loads(line))
+            said = json.loads(line)
+            if isinstance(said, dict):
+                self.take(said)
+            else:
+                self.matched = set(said)
 
     @property
     def address(self) -> str:
@@ -175,8 +180,8 @@ class Ros2Peer(Peer):
     def ready(self, robot: Robot) -> None:
         writers: dict[str, Any] = robot._entities  # type: ignore[attr-defined]
         deadline = time.monotonic() + PATIENCE_S
-        for name in ("facs", "trajectory"):
-            while name in writers and not writers[name].get_matched_subscriptions():
+        for name in writers.keys() & {"facs", "trajectory"}:  # both ends must know of each other
+            while not (writers[name].get_matched_subscriptions() and name in self.matched):
                 assert time.monotonic() < deadline, "nobody discovered anybody"
                 threading.Event().wait(0.01)
 
@@ -185,7 +190,10 @@ class Ros2Peer(Peer):
 
 
 def listen_to_dds(domain: int) -> None:
-    """Print every message on both topics as JSON; publish joint states that follow; end with standard input."""
+    """Print every message on both topics as JSON, and a list of the topics that have a sender whenever it changes.
+
+    Publishes joint states that follow; ends with standard input.
+    """
     from cyclonedds.core import Policy, Qos
     from cyclonedds.domain import Domain, DomainParticipant
     from cyclonedds.pub import DataWriter
@@ -205,7 +213,12 @@ def listen_to_dds(domain: int) -> None:
     print("ready", flush=True)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    known: list[str] = []
     while not ended.wait(0.005):
+        readers = {"facs": facs, "trajectory": trajectory}
+        if (matched := [name for name, reader in readers.items() if reader.get_matched_publications()]) != known:
+            known = matched
+            print(json.dumps(known), flush=True)
         for one in (s for s in facs.take(N=16) if isinstance(s, types.FacialActionUnits)):
             print(json.dumps({f"AU{i}": v for i, v in enumerate(one.intensity) if one.confidence[i]}), flush=True)
         for one in (s for s in trajectory.take(N=16) if isinstance(s, types.JointTrajectory)):

@@ -3,6 +3,7 @@
 import os
 import signal as signals
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy import signal
 
 from deploy import calibrate, rig, robots
 from deploy.calibration import FOLDER, Calibration
+from deploy.head.model import DEAD_TIME_S, STEP_S, TIME_CONSTANT_S
+from deploy.head.physics import Physics
 from deploy.plan import Command
 from deploy.robots import Feedback, RobotLost
 from deploy.robots.null import NullRobot
@@ -25,8 +28,14 @@ SMILE, BROW = SIM.position("corner_up_left"), SIM.position("brow_inner_right")
 class Watched(SimRobot):
     """The simulated head, with a note of everything that it was asked to do."""
 
-    def __init__(self, calibration: Calibration = SIM, *, trouble: Callable[[int], None] = lambda _: None) -> None:
-        super().__init__(calibration)
+    def __init__(
+        self,
+        calibration: Calibration = SIM,
+        *,
+        dead_time_s: float = DEAD_TIME_S,
+        trouble: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        super().__init__(calibration, dead_time_s=dead_time_s)
         self.sent: list[tuple[float, np.ndarray]] = []
         self.ends: list[str] = []
         self._trouble = trouble
@@ -91,17 +100,50 @@ def test_a_sensor_that_did_not_move_says_nothing() -> None:
 # ---- on the simulated head, in fake time ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dead_s", [0.04, 0.12])
+@pytest.mark.parametrize("dead_s", [DEAD_TIME_S, 0.12])
 def test_the_simulated_heads_dead_time_is_found_within_a_few_milliseconds(dead_s: float) -> None:
-    robot = Watched(SIM.with_delays(dead_s, 0.03))
+    robot = Watched(dead_time_s=dead_s)
     measured = rig.measure(robot, FakeClock(), [SMILE, BROW], 0.8)
     found = rig.calibrated(SIM, measured)
     assert found.dead_time_s == pytest.approx(dead_s + 0.004, abs=0.003)  # two physics steps beside the delay itself
     motor_s = np.sqrt(0.0205 / 40)
-    assert found.time_constant_s == pytest.approx(0.03 + 2 * motor_s, abs=0.004)
+    assert found.time_constant_s == pytest.approx(TIME_CONSTANT_S + 2 * motor_s, abs=0.004)
     for one in measured:
         assert one.high == pytest.approx(1, abs=0.01)
         assert one.low == pytest.approx(1, abs=0.01)
+
+
+def test_the_fitted_delays_together_are_the_mean_delay_of_a_step_of_the_physics_itself() -> None:
+    """A step's mean delay is the area above its answer; no model of the servo enters."""
+    measured = rig.measure(Watched(), FakeClock(), [SMILE, BROW, SIM.position("jaw")], 0.8)
+    physics = Physics(DEAD_TIME_S, TIME_CONSTANT_S)
+    physics.advance(0.0)
+    physics.command(SIM.device_values(np.full(len(SIM.names), 0.1)), 0.0)
+    answer = list[np.ndarray]()
+    for step in range(500):
+        physics.advance(step * STEP_S)
+        answer.append(SIM.shares_of(physics.reading()[1]) / 0.1)
+    mean_delay_s = STEP_S * (1 - np.array(answer)).sum(axis=0)
+    for one in measured:
+        assert one.response is not None
+        together_s = one.response.dead_time_s + one.response.lag_s
+        assert together_s == pytest.approx(mean_delay_s[SIM.position(one.channel)], abs=0.004), one.channel
+
+
+def test_calibrating_what_was_calibrated_gives_the_same_figures() -> None:
+    found, figures = SIM, list[tuple[float, float]]()
+    for _ in range(3):
+        found = rig.calibrated(found, rig.measure(Watched(found), FakeClock(), [SMILE, BROW], 0.8))
+        figures.append((found.dead_time_s, found.time_constant_s))
+    assert figures[1] == figures[0]
+    assert figures[2] == figures[0], "the file says what was measured; the head is as it is"
+
+
+def test_the_simulated_heads_file_says_what_calibrate_measures() -> None:
+    channels = [SMILE, BROW, SIM.position("jaw"), SIM.position("nose"), SIM.position("lip_upper")]
+    found = rig.calibrated(SIM, rig.measure(Watched(), FakeClock(), channels, 0.8))
+    assert SIM.dead_time_s == pytest.approx(found.dead_time_s, abs=0.003)
+    assert SIM.time_constant_s == pytest.approx(found.time_constant_s, abs=0.003)
 
 
 def test_nothing_is_asked_beyond_share_and_limits_and_only_one_channel_moves_at_a_time() -> None:
@@ -117,6 +159,15 @@ def test_nothing_is_asked_beyond_share_and_limits_and_only_one_channel_moves_at_
     assert (np.abs(np.diff(speeds, axis=0)).max(axis=0) <= acceleration * np.diff(times_s).max() * 1.01).all()
     assert np.abs(shares[-1]).max() < 1e-9
     assert robot.ends == ["released", "closed"]
+
+
+def test_every_channel_is_told_of_when_it_is_done_not_at_the_end() -> None:
+    robot, told = Watched(), list[tuple[int, str, int]]()
+    measured = rig.measure(
+        robot, FakeClock(), [SMILE, BROW], 0.6, tell=lambda n, one: told.append((n, one.channel, len(robot.sent)))
+    )
+    assert [(n, name) for n, name, _ in told] == [(0, measured[0].channel), (1, measured[1].channel)]
+    assert told[0][2] < 0.6 * told[1][2]
 
 
 def test_it_starts_from_where_the_robot_really_is() -> None:
@@ -234,13 +285,13 @@ def test_the_command_measures_prints_and_writes_a_calibration_that_loads(
     out = tmp_path / "mine" / "sim.yaml"
     line = ["--robot", "sim", "--out", str(out), "--channels", "corner_up_left", "brow_inner_right"]
     assert calibrate.main(line) == 0
-    said = capsys.readouterr().out
-    assert "corner_up_left" in said
-    assert "dead time 4" in said
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split()[:3] == ["channel", "dead", "ms"]
+    assert [line.split()[0] for line in said[1:3]] == ["brow_inner_right", "corner_up_left"][::-1]
+    assert said[3].startswith("dead time 4")
     written = Calibration.load("sim", out.parent)
     assert written.dead_time_s == pytest.approx(0.044, abs=0.003)
-    same = written.with_delays(SIM.dead_time_s, SIM.time_constant_s)
-    assert same == SIM
+    assert replace(written, dead_time_s=SIM.dead_time_s, time_constant_s=SIM.time_constant_s) == SIM
     assert out.read_text(encoding="utf8").startswith("# Written by python -m deploy.calibrate --robot sim on 2")
     assert [p.name for p in out.parent.iterdir()] == ["sim.yaml"], "nothing is left beside it"
     robots.load("sim", out).open()
@@ -280,6 +331,7 @@ def test_without_out_an_existing_file_is_never_overwritten(fake_time: None, tmp_
         ("jaw: 0.18", "jaw: 1.8", "AU25 moves jaw by 1.8"),
         ("jaw: {low: -0.02", "jaw: {low: 0.5", "jaw wants its neutral between low and high"),
         ("velocity_per_s: 6.0", "velocity_per_s: 0.5", "may need .* s to neutral"),
+        ("  AU14:", "  AU12: {jaw: 1.0}\n  AU14:", r"line \d+: the key 'AU12' is there a second time, first in line"),
     ],
 )
 def test_a_wrong_calibration_is_refused_before_anything_moves(
@@ -289,8 +341,9 @@ def test_a_wrong_calibration_is_refused_before_anything_moves(
     text = (FOLDER / "sim.yaml").read_text(encoding="utf8")
     assert old in text
     (tmp_path / "sim.yaml").write_text(text.replace(old, new), encoding="utf8")
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as caught:
         calibrate.main(["--robot", "sim", "--calibration", str(tmp_path / "sim.yaml")])
+    assert str(caught.value).startswith(f"{tmp_path / 'sim.yaml'}: "), "the file is named"
 
 
 def test_an_unknown_channel_is_refused_with_the_nearest(fake_time: None) -> None:

@@ -1,5 +1,6 @@
 """What goes wrong between loop and robot: wires that break, signals and kills at the worst moment."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 import tiny_engine
 from conftest import REPOSITORY
-from robot_peers import PEERS, Peer
+from robot_peers import PEERS, DynamixelPeer, Peer
+from robot_servos import TORQUE
 from test_controller_process import AT_NEUTRAL, NEUTRAL_WITHIN_S, Started, boxes
 from toy_robot import ToyRobot
 
@@ -24,8 +26,9 @@ from deploy.link import LocalLink
 from deploy.loop import Loop
 from deploy.motion.heart import Heart
 from deploy.motion.wire import PAUSES_S
-from deploy.robots import Robot
+from deploy.robots import NotReleased, Robot
 from deploy.robots.sim import SimRobot
+from deploy.run_pages import pages
 from deploy.safety.black_box import AFTER_S, BlackBox
 from deploy.sources import Packet
 from dyad.clock import FPS, FakeClock
@@ -137,6 +140,134 @@ def test_a_robot_that_cannot_feel_its_pose_goes_on_from_the_last_one_after_a_los
     assert np.abs(first - last).max() < 0.1, "one command may not move a face by its whole travel"
 
 
+@pytest.mark.parametrize(("away_s", "faults"), [(0.2, []), (0.4, ["no plans: the loop fell silent"])])
+def test_an_outage_that_is_ridden_out_is_no_fault_and_one_that_turns_the_face_home_is(
+    away_s: float, faults: list[str], tmp_path: Path
+) -> None:
+    rig = Rig(ToyRobot(), tmp_path / "box")
+    rig.follow(60)
+    for _ in range(round(away_s * FPS)):  # what is between loop and controller lets no plan through
+        rig.clock.advance(1 / FPS)
+        rig.link.heart.catch_up(rig.clock.now_s())
+    rig.follow(60)
+    rig.link.close(home=True)
+    rig.box.close()
+    assert [head["fault"] for head, _ in boxes(tmp_path / "box")] == faults
+
+
+def test_a_loop_that_goes_home_with_nobody_there_leaves_no_black_box(tmp_path: Path) -> None:
+    rig = Rig(ToyRobot(), tmp_path / "box")
+    rig.follow(60)
+    for _ in range(6 * FPS):
+        rig.clock.advance(1 / FPS)
+        rig.loop.tick(Packet(rig.loop.trace.played, rig.clock.now_s(), None, np.zeros(800, np.float32)))
+    assert rig.link.status().state == "neutral"
+    rig.link.close(home=True)
+    rig.box.close()
+    assert boxes(tmp_path / "box") == []
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Started]:
+    all_of_them = Started(tmp_path)
+    yield all_of_them
+    all_of_them.close()
+
+
+# ---- torque that stays on ---------------------------------------------------------------------------------
+
+
+class Clinging(ToyRobot):
+    """Does not let go, and knows it."""
+
+    def release(self) -> None:
+        super().release()
+        raise NotReleased("toy: torque may still be on; cut its power")
+
+
+def test_a_robot_that_may_hold_on_is_lost_and_untouched_and_nobody_can_miss_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    robot = Clinging()
+    rig = Rig(robot, tmp_path / "box")
+    rig.follow(60)
+    rig.link.stop("smoke")
+    rig.follow(60)
+    status, told = rig.link.status(), len(robot.sent)
+    assert (status.state, status.stop_reason) == ("lost", "smoke")
+    assert status.doubt == "toy: torque may still be on; cut its power"
+    well, words = pages(rig.link, rig.loop).health()
+    assert not well
+    assert words["why"] == status.doubt
+    rig.follow(10 * FPS)
+    assert (len(robot.sent), robot.opened) == (told, 1), "whoever stopped it may have a hand in there"
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [status.doubt]
+    rig.link.heart.rearm()
+    rig.follow(2 * FPS)
+    assert (rig.link.status().state, rig.link.status().doubt) == ("following", None)
+    assert rig.link.doubt is None
+    rig.link.close(home=True)
+    assert rig.link.doubt == status.doubt
+    rig.box.close()
+    faults = [r["text"] for p in rig.box.files for r in map(json.loads, p.read_text().splitlines()) if "text" in r]
+    assert status.doubt in faults
+
+
+@pytest.mark.parametrize("failing", ["nothing", "tick", "wire"])
+def test_however_the_beat_ends_a_robot_that_may_hold_on_says_so(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = Clinging()
+    rig = Rig(robot, tmp_path / "box")
+    rig.follow(60)
+    robot.broken = failing == "wire"
+    if failing == "tick":
+        monkeypatch.setattr(rig.link.controller, "tick", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rig.follow(1)
+    with contextlib.suppress(ZeroDivisionError):
+        rig.link.close(home=True)
+    assert rig.link.doubt == "toy: torque may still be on; cut its power"
+    assert robot.released == 1
+
+
+def test_torque_that_stays_on_is_told_by_the_run_and_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = DynamixelPeer(tmp_path)
+    servo, tick = peer.bus.servos[20], Loop.tick
+
+    def deafen(loop: Loop, packet: Packet) -> None:
+        servo.deaf_to, servo.misses = TORQUE, 10**9
+        tick(loop, packet)
+
+    monkeypatch.setattr(Loop, "tick", deafen)
+    engine, where = tiny_engine.write(tmp_path / "engine"), tmp_path / "run.json"
+    line = ["--robot", f"dynamixel:{peer.address}", "--no-video", "--seconds", "1", "--engine", str(engine)]
+    assert run.main([*line, "--report", str(where), "--black-box", str(tmp_path / "box")]) == 1
+    words = "torque may still be on (servos [20] hold)"
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    assert words in json.loads(where.read_text(encoding="utf8"))["doubt"]
+    (box,) = (tmp_path / "box").iterdir()
+    assert words in box.read_text(encoding="utf8")
+    peer.stop()
+
+
+def test_torque_that_stays_on_is_told_by_the_controller_and_is_no_success(started: Started, tmp_path: Path) -> None:
+    peer = DynamixelPeer(tmp_path)
+    controller = started.controller("--robot", f"dynamixel:{peer.address}")
+    servo = peer.bus.servos[20]
+    servo.deaf_to, servo.misses = TORQUE, 10**9
+    assert controller.ask("POST", "/estop")[0] == 200
+    health = controller.until(lambda h: h["state"] == "lost", "the doubt")
+    assert "torque may still be on (servos [20] hold)" in health["why"]
+    assert controller.ask("HEAD", "/healthz")[0] == 503
+    assert "rapport_may_hold 1" in controller.ask("GET", "/metrics")[1]
+    assert controller.end() == 1
+    assert controller.said().count("torque may still be on") == 1
+    peer.stop()
+
+
 # ---- signals -----------------------------------------------------------------------------------------------
 
 
@@ -159,13 +290,6 @@ def test_a_first_ctrl_c_on_the_way_home_does_not_cut_it_short(tmp_path: Path, mo
     assert told[-3:] == ["home", "release", "close"] or told[-3:] == ["release", "home", "close"]
 
 
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[Started]:
-    all_of_them = Started(tmp_path)
-    yield all_of_them
-    all_of_them.close()
-
-
 def test_a_killed_run_leaves_the_face_neutral_by_the_controllers_own_watchdog(started: Started, tmp_path: Path) -> None:
     """The real command against a real controller; SIGKILL lets the run do nothing at all."""
     controller, engine = started.controller("--robot", "sim"), tiny_engine.write(tmp_path / "engine", offset=3.0)
@@ -184,6 +308,8 @@ def test_a_killed_run_leaves_the_face_neutral_by_the_controllers_own_watchdog(st
     controller.until(lambda h: h["now_s"] > silent_since_s + NEUTRAL_WITHIN_S + 0.1, "its time")
     assert controller.health()["driver"] is None, "the place is free for the next run"
     assert controller.end() == 143
+    faults = [head["fault"] for head, _ in boxes(controller.folder)]
+    assert faults[0] == "no plans: the loop fell silent"
     ticks: list[dict[str, Any]] = list(itertools.chain.from_iterable(rows for _, rows in boxes(controller.folder)))
     moved = {t["t"]: float(np.abs(t["sensed"]).max()) for t in ticks}
     assert max(m for t, m in moved.items() if t < silent_since_s) > 0.5, "it did move"

@@ -66,7 +66,7 @@ def test_every_preset_fills_its_configuration(path: Path) -> None:
         assert Calibration.load(path.stem).robot == path.stem
         return
     kind = TYPES[path.parent.name]
-    content = configuration.yaml.safe_load(path.read_text(encoding="utf8"))
+    content = configuration.read_yaml(path)
     if "compute_environment" in content:  # how accelerate launches, read by accelerate
         assert ClusterConfig.from_yaml_file(str(path)).fsdp_config["fsdp_version"] == 2
         return

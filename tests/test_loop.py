@@ -1,5 +1,6 @@
 """The loop on a fake clock: causal, on time, counting what it skips and refusing what is unsafe."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 
 from deploy import robots
+from deploy.calibration import Calibration
 from deploy.link import LocalLink
 from deploy.loop import Loop
 from deploy.manifest import Manifest
-from deploy.motion.states import Status
+from deploy.motion.states import Moment, Status
+from deploy.plan import Command
 from deploy.recording import Recorder, fastest
 from deploy.report import print_table, summarise
 from deploy.robots import Robot
+from deploy.robots.null import NullRobot
 from deploy.sources import Counts, Packet
 from deploy.sources.file import FileSource
 from dyad import clock, media
@@ -124,16 +128,16 @@ def test_a_tick_that_takes_too_long_skips_frames_and_counts_them() -> None:
 def test_an_answer_that_is_no_number_is_refused_whole_and_the_plan_before_it_is_ridden_out(bad: float) -> None:
     def answer(call: int) -> np.ndarray:
         out = np.full(SHAPE, 1.0, np.float32)
-        if 20 <= call < 30:
+        if 20 <= call < 29:
             out[0, 3, 0] = bad
         return out
 
     done = run(answer, frames=40)
     when, sent = done.recorder.sent()
-    assert done.loop.trace.refused_frames == 10
+    assert done.loop.trace.refused_frames == 9
     assert np.isfinite(sent).all()
     during = (when > 20 * clock.FRAME_S) & (when < 38 * clock.FRAME_S)
-    assert np.abs(np.diff(sent[during], axis=0)).max() < 0.01, "a third of a second without an answer moves nothing"
+    assert np.abs(np.diff(sent[during], axis=0)).max() < 0.01, "0.3 s without an answer move nothing"
     assert np.abs(sent[during]).max() > 0.5
 
 
@@ -152,6 +156,59 @@ def test_what_is_sent_stays_within_range_and_speed_for_a_jumping_engine() -> Non
     assert np.abs(sent).max() <= 1
     assert fastest(when, sent, done.robot.calibration.limits[0])[1] <= 1 + 1e-6
     assert np.abs(np.diff(sent, axis=0)).max() > 0.02, "it moved at all"
+
+
+class Coarse(NullRobot):
+    """Rounds to fifths, and lets two of three commands through."""
+
+    def send(self, command: Command, now_s: float) -> Command:
+        if command.seq and int(60 * now_s + 0.5) % 3 == 2:
+            return self.last
+        self.last = dataclasses.replace(command, shares=np.round(5 * command.shares) / 5)
+        return self.last
+
+
+def test_a_robot_that_rounds_or_holds_back_breaks_no_limit_and_its_rounding_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(robots, "load", lambda _: Coarse(Calibration.load("sim")))
+    rng = np.random.default_rng(0)
+    done = run(lambda _: (20 * rng.standard_normal(SHAPE)).astype(np.float32), frames=90)
+    report = summarise(
+        done.loop, done.source, done.status, done.recorder, done.robot.calibration, ended="the source ended", config={}
+    )
+    when, sent = done.recorder.sent()
+    assert fastest(when, sent, done.robot.calibration.limits[0])[1] > 1.5, "steps of a fifth look like leaps"
+    assert 0.3 < report["fastest_of_limit"] <= 1 + 1e-6
+    assert report["rounded_by_up_to"] == pytest.approx(0.1, abs=0.01)
+    assert report["commands"] < 0.8 * report["controller"]["counts"]["ticks"]
+    print_table(report)
+    assert "the robot rounds by up to 10 % of a travel" in capsys.readouterr().out
+
+
+def test_where_a_robot_was_lost_or_let_go_no_speed_is_reckoned_across() -> None:
+    recorder, limit = Recorder(100), np.array([1.0])
+    for k, (state, told) in enumerate(
+        [("following", 0.0), ("following", 0.01), ("lost", 0.02), ("lost", None), ("following", 0.9), ("neutral", 0.91)]
+    ):
+        shares = None if told is None else np.array([told])
+        recorder.add(Moment(k / 60, k / 60, np.zeros(1), np.zeros(1), None, state, shares))
+    assert [len(when) for when, _ in recorder.paths()] == [2, 2]
+    assert max(fastest(*path, limit)[1] for path in recorder.paths()) == pytest.approx(0.6)
+
+
+def test_a_delay_that_was_measured_while_nobody_was_followed_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = run(quiet)
+    for state in ("following", "holding", "neutral", "stopped"):
+        status = dataclasses.replace(done.status, state=state, glass_to_motor_s=0.373)
+        report = summarise(
+            done.loop, done.source, status, done.recorder, done.robot.calibration, ended="the source ended", config={}
+        )
+        print_table(report)
+        said = capsys.readouterr().out
+        assert report["glass_to_motor_ms"] == (373.0 if state == "following" else None)
+        assert ("glass to motor 373 ms" in said) == (state == "following")
+        assert ("glass to motor unknown: nobody was followed at the end" in said) == (state != "following")
 
 
 def test_what_the_motors_lose_is_looked_ahead_over() -> None:

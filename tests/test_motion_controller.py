@@ -239,6 +239,25 @@ def test_a_robot_that_opens_but_takes_nothing_is_left_alone_ever_longer() -> Non
     assert stage.robot.opened <= 4
 
 
+@pytest.mark.parametrize("silent_s", [0.4, 1.0, 8.0, 60.0])
+def test_after_any_silence_the_face_is_as_far_ahead_as_before_it(silent_s: float) -> None:
+    def talk(now_s: float) -> AUPlan:
+        times_s = now_s + np.arange(9) / 30
+        return plan_of(np.stack([face(AU12=0.5 + 0.4 * np.sin(5 * t)) for t in times_s]), stage.seq, now_s)
+
+    stage = Stage(ToyRobot(lag_s=0.12))
+    stage.run(5.0, talk)
+    before = stage.controller.status(stage.now_s)
+    stage.run(silent_s)
+    stage.run(0.5, talk)
+    soon = stage.controller.status(stage.now_s)
+    assert soon.state == "following"
+    assert soon.look_ahead_s == pytest.approx(before.look_ahead_s, abs=FRAME_S)
+    stage.run(2.0, talk)
+    after = stage.controller.status(stage.now_s)
+    assert after.glass_to_motor_s == pytest.approx(after.compensated_s, abs=FRAME_S / 2)
+
+
 def test_a_robot_without_sensors_is_looked_ahead_for_as_its_calibration_says() -> None:
     stage = Stage(ToyRobot(senses=False))
     stage.run(2.0, lambda now_s: plan_of(face(AU12=0.5 + 0.4 * np.sin(5 * now_s)), stage.seq, now_s))

@@ -1,11 +1,14 @@
 """The look-ahead is what the face is late by, measured; it follows changes soon, and stillness teaches it nothing."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from deploy.motion import latency
 from deploy.motion.config import MotionConfig
 from deploy.motion.latency import Curve, LagMeter, LookAhead
 from dyad.clock import FRAME_S
@@ -99,6 +102,40 @@ def test_a_changed_lag_is_followed_within_three_seconds(first_s: float, then_s: 
     assert reached_s is not None
     assert 8.0 < reached_s <= 11.0
     np.testing.assert_allclose(look.ahead_s, then_s, atol=FRAME_S)
+
+
+def told_of(meter: LagMeter, late_s: Callable[[float], float], to_s: float, seed: int, noise: float) -> Iterator[float]:
+    """Ticks of 10–25 ms whose lag may change; yields after each."""
+    rng, curve, now_s = np.random.default_rng(seed), movement(to_s + 0.1, seed), 0.6
+    while now_s < to_s:
+        did = curve[round((now_s - late_s(now_s)) * 1000)] + noise * rng.standard_normal(CHANNELS)
+        meter.watch(now_s, curve[round(now_s * 1000)], now_s, did)
+        yield now_s
+        now_s += rng.uniform(0.01, 0.025)
+
+
+def seconds_to(then_s: float, seed: int) -> float:
+    """How long a meter needs to be within 20 ms of a lag that jumps from 80 ms, and to stay there."""
+    meter, far_s = LagMeter(CHANNELS, 0.08), 5.0
+    for now_s in told_of(meter, lambda at_s: 0.08 if at_s < 5.0 else then_s, 9.0, seed, 0.0):
+        far_s = now_s if now_s > 5.0 and abs(meter.lag_s - then_s) > 0.02 else far_s
+    return far_s - 5.0
+
+
+def test_a_jump_of_the_lag_is_believed_sooner_than_by_the_long_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_short = [seconds_to(0.23, seed) for seed in range(8)]
+    monkeypatch.setattr(latency, "SURE", 2.0)
+    without = [seconds_to(0.23, seed) for seed in range(8)]
+    assert np.mean(with_short) < 0.75 * np.mean(without)
+    assert max(with_short) < 1.2
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(LATE_S), st.floats(0, 0.01))
+def test_a_lag_that_stays_is_never_left_for_another(seed: int, late_s: float, noise: float) -> None:
+    meter = LagMeter(CHANNELS, late_s)
+    for now_s in told_of(meter, lambda _: late_s, 6.0, seed, noise):
+        assert now_s < 2.0 or abs(meter.lag_s - late_s) < FRAME_S
 
 
 @settings(max_examples=60, deadline=None)

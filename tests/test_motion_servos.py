@@ -27,7 +27,7 @@ TICK_S = 0.01
 
 def joints_of(dead_time_s: float, then_s: float | None, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sensed shares [T, C] of servos that are sent `shares` [T, C] every 10 ms and change half-way."""
-    robot, seen = SimRobot(dataclasses.replace(SIM, dead_time_s=dead_time_s)), []
+    robot, seen = SimRobot(SIM, dead_time_s=dead_time_s), []
     robot.open()
     for tick, row in enumerate(shares):
         robot.send(Command(tick, 0.0, row), tick * TICK_S)
@@ -56,7 +56,7 @@ def test_servos_that_become_later_stand_until_their_commands_catch_up_and_never_
 
 @pytest.mark.parametrize("dead_time_s", [0.05, 0.2])
 def test_the_joints_are_where_the_plan_meant_them_within_a_frame(dead_time_s: float) -> None:
-    robot = SimRobot(dataclasses.replace(SIM, dead_time_s=dead_time_s, gain=1.0, gamma=1.0, rest=0.0))
+    robot = SimRobot(dataclasses.replace(SIM, gain=1.0, gamma=1.0, rest=0.0), dead_time_s=dead_time_s)
     controller, corner, felt = Controller(robot), SIM.position("corner_up_left"), []
     robot.open()
     controller.start(0.0)
@@ -106,20 +106,50 @@ def test_the_benchmark_hands_a_plan_over_no_sooner_than_the_loop_does() -> None:
             assert hand_over_s - 1e-9 <= min(waits_s) <= max(waits_s) <= hand_over_s + 1 / SIM.rate_hz + 1e-9
 
 
+@pytest.mark.parametrize("begins_s", [0.0, 0.004, 0.011])
+def test_wherever_the_ticks_begin_they_soon_fall_just_after_the_plans(begins_s: float) -> None:
+    hand_over_s = servo_play.BUSY_S
+    run = servo_play.play(
+        servo_play.expressions(4.0), 4.0, 0.05, MotionConfig(), hand_over_s=hand_over_s, begins_s=0.02 + begins_s
+    )
+    since_s = np.array([m.now_s for m in run.moments if m.now_s > 2.0]) - hand_over_s
+    plan = np.floor(since_s / FRAME_S + 1e-9)
+    waits_s = [(since_s[plan == k] - k * FRAME_S).min() for k in np.unique(plan)[1:]]
+    assert max(waits_s) < 0.003, "half a tick, 8 ms, is what chance would give"
+
+
+@pytest.mark.parametrize("seed", [50, 51, 52, 53])
+def test_after_a_step_from_50_to_200_ms_the_joints_are_on_time_again_within_three_seconds(seed: int) -> None:
+    """On curves that the benchmark does not publish, with the busy machine's hand-over."""
+    curve, at_s = servo_play.expressions(17.0, seed), 8.0 + 0.31 * (seed - 50)
+    run = servo_play.play(
+        curve, 17.0, 0.05, MotionConfig(), late_from_s=at_s, hand_over_s=servo_play.BUSY_S, begins_s=0.005 * (seed - 49)
+    )
+    after_s = servo_play.recovery_s(run, curve, at_s)
+    assert after_s is not None
+    assert after_s <= servo_play.ALLOWED_S
+
+
+def late_row(dead_time_ms: float, worst_lag_ms: float | None, hand_over_ms: float = 6.0) -> dict[str, float | None]:
+    return {"dead_time_ms": dead_time_ms, "worst_lag_ms": worst_lag_ms, "hand_over_ms": hand_over_ms}
+
+
 def figures_of(**change: Any) -> dict[str, Any]:
     """A benchmark's figures that keep every promise, but for `change`."""
-    late = [{"dead_time_ms": ms, "worst_lag_ms": 30.0} for ms in (50.0, 200.0)]
+    late, busy = ([late_row(50.0, 30.0, ms), late_row(200.0, 30.0, ms)] for ms in (6.0, 20.0))
     noisy = [{"smoothing": "none", "blend_ms": ms, "roughness_per_s2": 9.0 - 0.1 * ms} for ms in (0.0, 50.0)]
-    return {"dead_times": late, "step": [{"recovered_after_s": 2.0}], "noisy_plans": noisy} | change
+    kept = {"dead_times": late, "dead_times_busy": busy, "step": [{"recovered_after_s": 2.0}], "noisy_plans": noisy}
+    return kept | change
 
 
 @pytest.mark.parametrize(
     ("change", "broken"),
     [
         ({}, ""),
-        ({"dead_times": [{"dead_time_ms": 200.0, "worst_lag_ms": 33.4}]}, "200 ms of dead time"),
-        ({"dead_times": [{"dead_time_ms": 50.0, "worst_lag_ms": -33.4}]}, "50 ms of dead time"),
-        ({"dead_times": [{"dead_time_ms": 100.0, "worst_lag_ms": None}]}, "100 ms of dead time"),
+        ({"dead_times": [late_row(200.0, 33.4)]}, "200 ms of dead time, plans 6 ms old"),
+        ({"dead_times": [late_row(50.0, -33.4)]}, "50 ms of dead time"),
+        ({"dead_times_busy": [late_row(200.0, 33.4, 20.0)]}, "200 ms of dead time, plans 20 ms old"),
+        ({"dead_times": [late_row(100.0, None)]}, "100 ms of dead time"),
         ({"step": [{"recovered_after_s": 1.0}, {"recovered_after_s": None}]}, "after a step"),
         ({"step": [{"recovered_after_s": 3.25}]}, "after a step"),
         ({"noisy_plans": [{"smoothing": "none", "blend_ms": ms, "roughness_per_s2": 9.0} for ms in (0, 50)]}, "calmer"),
@@ -138,6 +168,7 @@ def test_the_benchmark_ends_with_a_status_that_says_whether_all_was_kept(
     monkeypatch.setattr(servo_lag, "DEAD_TIMES_S", (0.05,))
     line = ["--seconds", "3", "--seeds", "1", "--out", str(tmp_path / "lag.json")]
     monkeypatch.setattr(servo_lag, "step", lambda _: [{"recovered_after_s": 1.0}])
+    monkeypatch.setattr(servo_lag, "students", lambda _: [])
     for kept, status in ((True, 0), (False, 1)):
         monkeypatch.setattr(servo_lag, "verdicts", lambda _, kept=kept: {"all is well": kept})
         assert servo_lag.main(line) == status

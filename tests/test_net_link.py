@@ -15,13 +15,14 @@ from benchmarks import network as network_benchmark
 from deploy import link as links
 from deploy import robots
 from deploy.link import LocalLink, open_link
+from deploy.net import client
 from deploy.net import server as serving
 from deploy.net.address import listen, shown
 from deploy.net.client import RemoteLink
 from deploy.net.complaints import Complaints
 from deploy.net.server import ControllerServer
 from deploy.net.session import Session, new_sender
-from deploy.net.wire import Message, encode
+from deploy.net.wire import Message, encode, sentence
 from deploy.plan import AUPlan
 from dyad.clock import FakeClock, MonotonicClock
 
@@ -54,6 +55,7 @@ class FakeRobot:
     def __init__(self) -> None:
         self.plans: queue.Queue[AUPlan] = queue.Queue()
         self.stops: queue.Queue[str] = queue.Queue()
+        self.said: queue.Queue[str] = queue.Queue()
         self._link = LocalLink(robots.load("null"), FakeClock())
         self._link.open(0.0)
 
@@ -63,6 +65,12 @@ class FakeRobot:
     def stop(self, reason: str) -> None:
         self._link.heart.stop(reason)
         self.stops.put(reason)
+
+    def rest(self, why: str) -> None:
+        self.said.put(f"rest: {why}")
+
+    def fault(self, reason: str) -> None:
+        self.said.put(f"fault: {reason}")
 
     def rearm(self) -> None:
         self._link.heart.rearm()
@@ -231,7 +239,7 @@ def test_a_second_stop_after_the_robot_was_armed_again_is_told_too(places: Any) 
     for why in ("smoke", "more smoke"):
         link.stop(why)
         assert place.robot.stops.get(timeout=5).endswith(why)
-        until(lambda: (status := link.status()) and status.stop_reason and link._stop_why is None, "the confirmation")
+        until(lambda: (status := link.status()) and status.stop_reason and link._stop.why is None, "the confirmation")
         place.robot.rearm()
         until(lambda: (status := link.status()) and status.stop_reason is None, "the arming")
 
@@ -244,6 +252,67 @@ def test_a_stop_reaches_a_robot_that_another_loop_drives_by_now(places: Any) -> 
     with pytest.raises(ValueError, match="another client drives the robot"):
         link.open(AheadClock().now_s())
     assert "smoke" in place.robot.stops.get(timeout=5)
+
+
+def test_a_stop_in_the_last_moment_is_told_until_it_is_confirmed(places: Any) -> None:
+    """The controller is away while somebody stops the robot and ends the run; it comes back a little later."""
+    place = places()
+    link = place.driver()
+    place.server.close()
+    link.stop("smoke")
+    ending = threading.Thread(target=link.close, kwargs={"home": True})
+    ending.start()
+    assert "NOT confirmed" in str(link.doubt)
+    again = places(address=place.address)
+    assert "smoke" in again.robot.stops.get(timeout=5)
+    ending.join(timeout=10)
+    assert link.doubt is None
+
+
+def test_a_stop_that_nobody_confirms_is_not_waited_for_for_ever_and_said(
+    places: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONFIRM_S", 0.2)
+    place = places()
+    link = place.driver()
+    place.server.close()
+    link.stop("smoke")
+    link.close(home=True)
+    assert link.doubt == f"the emergency stop (smoke) was NOT confirmed by {place.address}; cut the robot's power"
+
+
+def test_a_stop_for_a_strange_reason_is_a_stop(places: Any) -> None:
+    place = places()
+    place.driver().stop("key '\x1b'\n" + "x" * 1000)
+    assert "key '" in place.robot.stops.get(timeout=5)
+
+
+def test_a_robot_that_is_stopped_over_there_is_told_here_once(places: Any, caplog: pytest.LogCaptureFixture) -> None:
+    place = places()
+    place.robot.stop("smoke")
+    link = place.driver()
+    until(lambda: (status := link.status()) and status.stop_reason, "the status")
+    link.close(home=False)
+    told = [r.getMessage() for r in caplog.records if r.getMessage().startswith(place.address)]
+    assert told == [f"{place.address}: stopped: smoke; to arm it: POST /arm to its HTTP address"]
+
+
+def test_only_the_driver_announces_its_silence_and_its_faults(places: Any) -> None:
+    place = places()
+    link, watcher = place.driver(), place.session()
+    for kind in ("rest", "fault"):
+        watcher.connection.send(sentence(kind, "not yours to say"))
+    for _ in range(3):
+        link.rest("nobody there")
+    link.fault("the engine\nbroke")
+    assert place.robot.said.get(timeout=5) == "rest: nobody there"
+    assert place.robot.said.get(timeout=5).endswith("the engine broke")
+    link.deliver(plan(AheadClock()))
+    link.rest("nobody there")
+    assert place.robot.said.get(timeout=5) == "rest: nobody there", "after a plan it is news again"
+    link.close(home=False)
+    assert place.robot.said.get(timeout=5) == "rest: the loop left"
+    assert place.robot.said.empty()
 
 
 def test_a_second_loop_may_watch_and_stop_but_not_drive(places: Any) -> None:
@@ -280,11 +349,14 @@ def test_the_same_loop_takes_its_place_back_before_the_old_connection_is_missed(
         (TOKEN, None, "the controller wants a token; give --token-file"),
     ],
 )
-def test_without_the_token_nobody_comes_in(places: Any, theirs: str, ours: str | None, words: str) -> None:
+def test_without_the_token_nobody_comes_in(
+    places: Any, theirs: str, ours: str | None, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     place = places(theirs)
     with pytest.raises(ValueError, match=words):
         place.link(ours).open(AheadClock().now_s())
     assert place.server.report()["driver"] is None
+    assert not [r for r in caplog.records if r.getMessage().startswith(place.address)], "said once"
 
 
 def test_a_false_controller_is_not_believed(places: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,10 +476,14 @@ def test_what_others_can_reach_is_not_served_without_a_token(host: str) -> None:
         listen(f"{host}:0", None)
 
 
-@pytest.mark.parametrize("address", ["7030", "host", "host:", ":7030", "host:x", "host:70300"])
+@pytest.mark.parametrize(
+    "address", ["7030", "host", "host:", ":7030", "host:x", "host:70300", "a..b:7030", f"{'a' * 64}:7030"]
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="wanted HOST:PORT"):
         listen(address, None)
+    with pytest.raises(ValueError, match="wanted HOST:PORT"):
+        open_link(f"tcp://{address}", clock=MonotonicClock())
 
 
 def test_a_port_in_use_is_one_sentence(places: Any) -> None:

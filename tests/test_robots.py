@@ -94,8 +94,8 @@ def test_a_calibration_that_could_move_a_robot_wrongly_is_refused(change: dict[s
     [
         {"velocity_per_s": 0.8},
         {"velocity_per_s": 6.0, "acceleration_per_s2": 10.0},  # away at full speed: it must stop first
-        {"dead_time_s": 0.6, "time_constant_s": 0.2},
-        {"time_constant_s": 0.4},
+        {"dead_time_s": 0.8, "time_constant_s": 0.2},
+        {"time_constant_s": 0.55},
         {"rate_hz": 1.5},
     ],
 )
@@ -171,7 +171,7 @@ def test_a_smile_raises_both_corners_alike_to_where_it_was_told() -> None:
 
 
 def test_nothing_moves_within_the_dead_time_of_a_servo() -> None:
-    robot = make(dataclasses.replace(SIM, dead_time_s=0.1), "")
+    robot = SimRobot(SIM, dead_time_s=0.1)
     robot.open()
     robot.advance(0.0)
     robot.send(command(face(AU12=1.0)), 1.0)
@@ -181,7 +181,7 @@ def test_nothing_moves_within_the_dead_time_of_a_servo() -> None:
 
 
 def test_a_longer_dead_time_shows_on_the_joint_sensors_as_just_that_much_more_lag() -> None:
-    lags = [lag_s(*moved(make(dataclasses.replace(SIM, dead_time_s=d), ""))) for d in (0.05, 0.1, 0.15, 0.2)]
+    lags = [lag_s(*moved(SimRobot(SIM, dead_time_s=d))) for d in (0.05, 0.1, 0.15, 0.2)]
     np.testing.assert_allclose(np.diff(lags), 0.05, atol=0.5 * FRAME_S)
 
 

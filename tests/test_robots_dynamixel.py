@@ -15,7 +15,7 @@ from robot_servos import PRESENT, TORQUE, WATCHDOG
 
 from deploy.calibration import Calibration, Channel
 from deploy.plan import Command
-from deploy.robots import RobotLost, _dynamixel_bus
+from deploy.robots import NotReleased, RobotLost, _dynamixel_bus
 from deploy.robots.dynamixel import DynamixelRobot, profiles
 
 
@@ -101,7 +101,7 @@ def test_servos_stop_by_themselves_when_commands_stop_and_follow_again_when_they
     heard = len(servos.bus.packets)
     with servos.bus.change:  # the silence that follows, without waiting for it
         for servo in servos.bus.servos.values():
-            servo.heard_s -= 1.0
+            servo.heard_s -= 10.0
         robot._written_s -= 1.0
     assert len(servos.bus.packets) == heard, "nothing but commands may keep the bus talking"
     robot.send(whole(robot.calibration, 0.0, 1), 1.0)
@@ -150,7 +150,8 @@ def test_one_garbled_answer_is_forgiven_and_silence_is_not(servos: DynamixelPeer
     servos.bus.servos.pop(20)
     with pytest.raises(RobotLost, match="not every servo answers"):
         send_for_ever(robot)
-    robot.release()
+    with pytest.raises(NotReleased, match=r"torque may still be on \(not every servo answers"):
+        robot.release()
     robot.close()
 
 
@@ -167,12 +168,84 @@ def test_a_servo_that_may_still_hold_torque_keeps_its_watchdog_and_says_so(servo
     robot = servos.robot()
     robot.open()
     servos.bus.servos[20].deaf_to, servos.bus.servos[20].misses = TORQUE, 10**9
-    robot.release()
+    words = r"torque may still be on \(servos \[20\] hold\); the bus watchdog stays armed; cut the power"
+    for _ in range(2):
+        with pytest.raises(NotReleased, match=words):
+            robot.release()
     assert servos.bus.servos[20].get(WATCHDOG, 1) == 10
     assert sum(servo.get(TORQUE, 1) for servo in servos.bus.servos.values()) == 1
-    with pytest.raises(RobotLost, match=r"torque may still be on \(servos \[20\] hold\); the bus watchdog stays armed"):
+    with pytest.raises(RobotLost, match=words):
         robot.feedback(0.0)
     robot.close()
+    servos.bus.servos[20].misses = 0
+    robot.open()
+    robot.release()
+    servos.wait(servos.released)
+    robot.close()
+
+
+def test_an_answer_that_comes_late_is_not_taken_for_torque_that_is_off(servos: DynamixelPeer) -> None:
+    robot = servos.robot()
+    robot.open()  # at position 2048, whose first byte is 0
+    servos.bus.servos[20].deaf_to, servos.bus.servos[20].misses = TORQUE, 10**9
+    servos.bus.late_positions = True
+    with pytest.raises(NotReleased, match=r"servos \[20\] hold"):
+        robot.release()
+    robot.close()
+    servos.bus.servos[20].misses = 0
+    robot.open()
+    robot.release()
+    servos.wait(servos.released)
+    robot.close()
+
+
+def test_torque_that_is_on_but_not_as_it_should_be_is_taken_off_again_before_the_refusal(
+    servos: DynamixelPeer,
+) -> None:
+    robot = servos.robot()
+    servos.bus.servos[20].deaf_to, servos.bus.servos[20].misses = WATCHDOG, 10**9
+    with pytest.raises(ValueError, match="servo 20 does not hold torque with its bus watchdog armed; check") as caught:
+        robot.open()
+    assert "torque may still be on" not in str(caught.value)
+    assert not any(servo.get(TORQUE, 1) for servo in servos.bus.servos.values())
+    robot.close()
+
+
+def test_torque_that_cannot_be_taken_off_again_is_in_the_refusal(servos: DynamixelPeer) -> None:
+    robot, servo = servos.robot(), servos.bus.servos[20]
+    really = servo.write
+
+    def stubborn(address: int, data: bytes) -> int:
+        return 0 if (address, data[0]) in ((TORQUE, 0), (WATCHDOG, 10)) else really(address, data)
+
+    servo.write = stubborn  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"watchdog armed; torque may still be on \(servos \[20\] hold\)"):
+        robot.open()
+    with pytest.raises(NotReleased, match=r"servos \[20\] hold"):
+        robot.release()
+
+
+def test_a_second_user_of_the_port_is_refused_before_it_says_or_takes_a_byte(servos: DynamixelPeer) -> None:
+    first, second = servos.robot(), servos.robot()
+    first.open()
+    heard = len(servos.bus.packets)
+    with pytest.raises(ValueError, match=r"^robot dynamixel: .*ttyUSB0 is in use by another process; end that one"):
+        second.open()
+    assert len(servos.bus.packets) == heard
+    assert all(servo.get(TORQUE, 1) for servo in servos.bus.servos.values()), "the first one's face is still held"
+    second.close()
+    first.send(whole(first.calibration, 0.0, 1), 0.1)
+    assert first.feedback(0.1) is not None
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_a_port_that_does_not_open_is_not_kept_from_others(tmp_path: Path) -> None:
+    (tmp_path / "tty").touch()  # no terminal
+    for _ in range(2):
+        with pytest.raises(_dynamixel_bus.BusError, match=r"tty does not open \("):
+            _dynamixel_bus.Bus(str(tmp_path / "tty"), 57_600, [1])
 
 
 def test_a_wrong_rate_of_the_bus_is_named(tmp_path: Path) -> None:

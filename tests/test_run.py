@@ -17,10 +17,12 @@ import pytest
 import tiny_engine
 from conftest import REPOSITORY
 from numpy.typing import NDArray
+from test_net_link import Place
 
 from deploy import engines, robots, run, run_session, side_by_side
 from deploy.link import LocalLink
 from deploy.loop import Loop, Tick
+from deploy.net import client
 from deploy.recording import Recorder
 from deploy.robots import Robot
 from deploy.robots.sim import SimRobot
@@ -140,7 +142,8 @@ def test_whatever_ends_the_run_the_face_goes_home_first_and_the_report_is_writte
     assert (fault if fault != "engine" else "RuntimeError: the engine broke") == report["ended"]
     assert report["ticks"] >= 5
     assert media.probe(save).has_video
-    assert bool(list(box.glob("*.jsonl"))) == (fault == "engine"), "an ordered end is no fault"
+    told = "".join(path.read_text(encoding="utf8") for path in box.glob("*.jsonl"))
+    assert ("RuntimeError: the engine broke" in told) == (fault == "engine"), "an ordered end is no fault"
     assert signal.getsignal(signal.SIGTERM) is before, "the process has its own handler back"
 
 
@@ -239,6 +242,47 @@ def test_a_run_shows_its_health_and_metrics_and_can_be_stopped_from_outside(
     assert seen["after"][0] == 503, "a stopped robot is not well"
     assert "estop" in json.loads(where.read_text(encoding="utf8"))["controller"]["stop_reason"]
     assert list(tmp_path.glob("*.jsonl")), "the minute before the stop is kept"
+
+
+def test_a_stop_that_the_controller_never_confirmed_is_told_and_is_no_success(
+    engine: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, original, where = Place(), Loop.tick, tmp_path / "run.json"
+    monkeypatch.setattr(client, "CONFIRM_S", 0.3)
+
+    def tick(loop: Loop, packet: Any) -> None:
+        original(loop, packet)
+        if packet.frame == 20:
+            place.server.close()
+            loop.link.stop("key ' '")
+
+    monkeypatch.setattr(Loop, "tick", tick)
+    line = ["--robot", f"tcp://{place.address}", "--engine", str(engine), "--source", str(clip)]
+    assert run.main([*line, "--report", str(where)]) == 1
+    words = f"the emergency stop (key ' ') was NOT confirmed by {place.address}; cut the robot's power"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {words}"
+    assert json.loads(where.read_text(encoding="utf8"))["doubt"] == words
+
+
+def test_a_stop_is_told_at_once_with_how_to_arm_and_again_in_the_table(
+    engine: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    original = Loop.tick
+
+    def tick(loop: Loop, packet: Any) -> None:
+        original(loop, packet)
+        if packet.frame == 20:
+            loop.link.stop("key ' '")
+
+    monkeypatch.setattr(Loop, "tick", tick)
+    line = ["--robot", "--no-video", "--engine", str(engine), "--source", str(clip), "--black-box", str(tmp_path)]
+    for more, how in ((["--http", "127.0.0.1:0"], "POST http://127.0.0.1:"), ([], "end this process and start it")):
+        caplog.clear()
+        assert run.main([*line, *more]) == 0
+        (told,) = [r.getMessage() for r in caplog.records if "stopped" in r.getMessage()]
+        assert told.startswith("stopped: key ' '; the face goes home and is let go; to arm it: " + how)
+        assert "stopped (key ' ')" in capsys.readouterr().out
 
 
 def test_robot_without_a_name_means_the_simulated_head() -> None:

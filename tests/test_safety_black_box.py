@@ -98,6 +98,25 @@ def test_a_lost_robot_and_a_burst_of_refused_plans_are_faults_and_single_ones_ar
     assert "following → lost" in [line.get("text") for line in rows(lost)]
 
 
+def test_a_loop_that_falls_silent_is_a_fault_and_one_that_rests_is_not(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+
+    def follow_then_go_home() -> list[Path]:
+        recorded.box.judge(0, "taken", recorded.clock.now_s())
+        quiet = recorded.live(BETWEEN_S) + recorded.live(0.3, "holding")
+        return quiet + recorded.live(1, "returning") + recorded.live(AFTER_S + 1, "neutral")
+
+    (silence,) = follow_then_go_home()
+    assert rows(silence)[0]["fault"] == "no plans: the loop fell silent"
+    recorded.box.judge(1, "taken", recorded.clock.now_s())
+    recorded.box.rest("nobody to see or to hear")
+    assert [*recorded.live(1), *recorded.live(5, "returning"), *recorded.live(5, "neutral")] == []
+    assert len(follow_then_go_home()) == 1, "the next plan ends the rest"
+    recorded.box.judge(2, "taken", recorded.clock.now_s())
+    assert recorded.live(BETWEEN_S) == []
+    assert len(recorded.live(5, "neutral")) == 1, "a face that was told to be neutral is home at once"
+
+
 def test_plans_refused_while_stopped_are_the_rule_and_no_fault(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
     recorded.live(1, "stopped")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny_engine
+from test_loop import ScriptedSource
 from test_net_link import until
 
 from deploy import controller, robots, run
@@ -151,10 +152,34 @@ def test_the_token_of_the_link_never_opens_the_pages(tmp_path: Path, monkeypatch
 )
 def test_a_body_that_is_large_or_of_unknown_length_is_refused_unread(door: Door, header: str, status: int) -> None:
     with socket.create_connection(("127.0.0.1", door.port), timeout=5) as client:
-        client.sendall(f"POST /estop HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode("latin-1"))
+        client.sendall(f"POST /arm HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode("latin-1"))
         assert client.recv(4096).split()[1] == str(status).encode()
     assert door.done == []
-    assert door.ask("POST", "/estop", body=b"x" * LARGEST_BODY_BYTES)[0] == 200
+    assert door.ask("POST", "/arm", body=b"x" * LARGEST_BODY_BYTES)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "header", [f"Content-Length: {LARGEST_BODY_BYTES + 1}", "Transfer-Encoding: chunked", "Content-Length: 9"]
+)
+@pytest.mark.parametrize("path", ["/estop", "/estop/", "/estop?why=smoke", "//estop", "/EStop"])
+def test_a_stop_waits_for_no_body_and_is_not_turned_away_for_its_spelling(door: Door, path: str, header: str) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as client:
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
+        assert client.recv(4096).split()[1] == b"200", "answered before its body has come"
+    assert door.done == ["POST /estop from 127.0.0.1"]
+
+
+@pytest.mark.parametrize("path", ["/arm/", "/arm?x", "/ARM"])
+def test_arming_is_spelt_as_it_is_or_not_done(door: Door, path: str) -> None:
+    assert door.ask("POST", path)[0] == 404
+    assert door.done == []
+
+
+def test_a_monitor_may_ask_for_the_status_alone(door: Door) -> None:
+    assert door.ask("HEAD", "/healthz") == (200, "")
+    door.well = False
+    assert door.ask("HEAD", "/healthz/") == (503, "")
+    assert door.ask("HEAD", "/nothing") == (404, "")
 
 
 @pytest.mark.parametrize("rubbish", [b"\0\1\2\r\n\r\n", b"GET /healthz HTTP/9.9\r\n\r\n", b"GET " + b"x" * 70000])
@@ -203,6 +228,31 @@ def test_a_driver_that_hangs_is_neither_well_nor_silent_about_it() -> None:
         assert box.faults == ["the heart does not beat: the robot's wire hangs"] * silence, "one for each silence"
     clock.advance(10.0)
     assert not post.well
+    link.close(home=True)
+
+
+def test_a_loop_that_hangs_is_not_well_although_the_heart_beats() -> None:
+    clock, seen = FakeClock(), list[tuple[bool, dict[str, Any]]]()
+
+    def think(step: int, _: Any) -> Any:
+        if step in (20, 40):
+            clock.advance(0.5 if step == 20 else 1.2)
+            link.heart.catch_up(clock.now_s())
+            seen.append(pages(link, loop).health())
+        return tiny_engine.logits(StudentSpec(), 0.5)
+
+    link = LocalLink(robots.load("sim"), clock)
+    loop = Loop(tiny_engine.FakeEngine(think), link, clock)
+    health = pages(link, loop).health
+    link.open(0.0)
+    assert health()[0], "it follows nothing yet: whom it waits for may come late"
+    loop.run(ScriptedSource(60, clock))  # type: ignore[arg-type]
+    (well, _), (hung, words) = seen
+    assert well
+    assert not hung
+    assert (words["well"], words["why"]) == (False, "the loop does not tick")
+    assert words["loop_age_s"] > 1.2 > words["beat_age_s"]
+    assert health()[1]["loop_age_s"] is None
     link.close(home=True)
 
 

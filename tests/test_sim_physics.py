@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks import physics
 from deploy.calibration import Calibration
-from deploy.head.model import STEP_S
+from deploy.head.model import DEAD_TIME_S, STEP_S, TIME_CONSTANT_S
 from deploy.head.pacer import BATCH_S, Pacer
 from deploy.head.physics import Physics
 from deploy.link import LocalLink
@@ -154,7 +154,7 @@ def test_a_thread_that_comes_late_applies_every_command_at_its_own_time(clock: H
 
 
 def test_a_command_waits_for_its_own_time() -> None:
-    early, then = Physics(SIM.dead_time_s, SIM.time_constant_s), Physics(SIM.dead_time_s, SIM.time_constant_s)
+    early, then = Physics(DEAD_TIME_S, TIME_CONSTANT_S), Physics(DEAD_TIME_S, TIME_CONSTANT_S)
     for one in (early, then):
         one.advance(0.0)
     early.command(np.full(len(SIM.names), 0.005), 0.1)

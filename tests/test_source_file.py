@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.sources import file as file_source
+from deploy.sources import open_source
 from deploy.sources.file import FileSource
 from dyad import clock, media
 from student.frontend import audio_window
@@ -168,6 +169,12 @@ def test_a_truncated_file_plays_to_its_last_good_picture_and_says_so(tmp_path: P
 def test_a_missing_file_is_named_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.mp4: no such file"):
         FileSource(tmp_path / "nowhere.mp4", SPEC)
+
+
+def test_a_folder_is_called_one(tmp_path: Path, clip: Path) -> None:
+    for source, audio in ((str(tmp_path), None), (str(clip), str(tmp_path)), ("none", str(tmp_path))):
+        with pytest.raises(media.MediaError, match=rf"^{tmp_path}: is a folder; give a file in it$"):
+            open_source(source, audio, SPEC, clock.FakeClock())
 
 
 def test_a_file_that_is_no_video_is_named_with_a_remedy(tmp_path: Path) -> None:

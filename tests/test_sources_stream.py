@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deploy.sources import Packet
+from deploy.sources import stream as streams
 from deploy.sources.live import LiveSource
 from deploy.sources.stream import SCHEMES, stream, without_password
 from dyad.clock import FPS, MonotonicClock
@@ -221,6 +222,14 @@ def test_a_stream_that_nobody_sends_is_one_sentence_without_its_password() -> No
     ) as caught:
         stream(f"rtsp://someone:secret@127.0.0.1:{free_port()}/x").open()
     assert "secret" not in str(caught.value)
+
+
+def test_a_sender_that_sends_nothing_is_said_in_words_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "OPEN_S", 0.2)
+    monkeypatch.setattr(streams, "READ_S", 0.2)
+    url = f"udp://127.0.0.1:{free_port()}"
+    with pytest.raises(MediaError, match=rf"^{url}: cannot be opened \(nothing came in time\); check the address"):
+        stream(url).open()
 
 
 @pytest.mark.parametrize(

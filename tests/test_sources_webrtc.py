@@ -231,6 +231,35 @@ def test_a_door_to_the_world_wants_a_token_before_anything_is_opened(tmp_path: P
         WebRtc("webrtc://0.0.0.0?tokenfile=x")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["webrtc://127.0.0.1:abc", "webrtc://127.0.0.1:99999", "webrtc://[::1", "webrtc://::1:9000", "webrtc:x"],
+)
+def test_an_address_that_is_none_is_refused_by_name_with_one_that_is(url: str) -> None:
+    with pytest.raises(ValueError, match=r"wanted an address such as webrtc://127\.0\.0\.1:8443") as caught:
+        WebRtc(url)
+    assert str(caught.value).startswith(f"{url}: ")
+
+
+@pytest.mark.parametrize(("cert", "key"), [("cert.pem", "other.pem"), ("garbage", "key.pem"), ("key.pem", "cert.pem")])
+def test_a_certificate_that_cannot_be_used_is_refused_by_name(tmp_path: Path, cert: str, key: str) -> None:
+    certificate(tmp_path)
+    (tmp_path / "key.pem").rename(tmp_path / "other.pem")
+    certificate(tmp_path)  # another pair beside the first one's key
+    (tmp_path / "garbage").write_text("no certificate", encoding="utf8")
+    device = WebRtc(f"webrtc://127.0.0.1:0?cert={tmp_path / cert}&key={tmp_path / key}")
+    with pytest.raises(ValueError, match=rf"{cert}: no certificate with its key in {tmp_path / key} \(.+\); give PEM"):
+        device.open()
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        WebRtc(f"webrtc://127.0.0.1:0?cert={tmp_path / 'cert.pem'}").open()
+    assert caught.value.filename == str(tmp_path / "cert.pem")
+    with pytest.raises(ValueError, match="a key wants its certificate, too"):
+        WebRtc("webrtc://127.0.0.1:0?key=key.pem")
+
+
 def test_the_bare_word_means_this_machine_alone() -> None:
     assert Address.parse("webrtc").page() == "http://127.0.0.1:8443/"
     assert Address.parse("webrtc://[::1]:9000").page() == "http://[::1]:9000/"

@@ -24,7 +24,7 @@ class PhysicsBrokenError(ArithmeticError):
 
 
 class Physics:
-    """One head; its own time begins at 0 with the first `advance`."""
+    """One head with servos this late; its own time begins at 0 with the first `advance`."""
 
     def __init__(self, dead_time_s: float, time_constant_s: float) -> None:
         self._mujoco: Any = importlib.import_module("mujoco")

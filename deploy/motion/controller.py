@@ -23,16 +23,14 @@ from deploy.motion.holds import HoldRule
 from deploy.motion.jitter_buffer import PlanBuffer
 from deploy.motion.latency import LookAhead
 from deploy.motion.limits import Channels, Limiter
+from deploy.motion.rhythm import STALL_S, Rhythm
 from deploy.motion.states import Counts, Moment, State, Status, Times, Verdict, Watch
 from deploy.motion.wire import Wire
 from deploy.plan import AUPlan, Command
 from deploy.robots import Feedback, Robot
 
-__all__ = ["Controller", "Moment", "MotionConfig", "Status", "Verdict"]
+__all__ = ["STALL_S", "Controller", "Moment", "MotionConfig", "Status", "Verdict"]
 
-STALL_S = 0.08
-"""A command later than that (or than two and a half periods) finds the robot at rest: motion begins anew from where it
-stands, it does not jump after the clock."""
 MOVING: tuple[State, ...] = ("following", "holding")
 
 
@@ -49,13 +47,15 @@ class Controller:
     ) -> None:
         config, calibration = config or MotionConfig(), robot.calibration
         channels, period_s = len(calibration.names), 1 / calibration.rate_hz
-        self._config, self._calibration, self._period_s = config, calibration, period_s
+        self._config, self._calibration = config, calibration
         self._watch, self._times = watch, times
         self._mixer, self._wire = Mixer(calibration), Wire(robot)
         self._pace = Pace.of(calibration, config)
         self._limiter = Limiter(*calibration.limits, np.where(calibration.one_way, 0.0, -1.0))
         self._smoother, self._holds = smooth.make(config.smoothing, channels), HoldRule(calibration)
         self._degrade, self._buffer = Degrade(config.degrade_over_s), PlanBuffer(config)
+        self.rhythm = Rhythm(period_s)
+        """When ticks are due."""
         motor_lag_s = calibration.dead_time_s + calibration.time_constant_s
         self._look = LookAhead(channels, self._smoother.lag_s() + period_s, motor_lag_s, config)
         self._lock = threading.RLock()
@@ -64,7 +64,6 @@ class Controller:
         self._stopped: str | None = None
         self._home_since_s: float | None = None
         self._rearmed = False
-        self._tick_s: float | None = None
         self._age = PlanAge()
         self._neutral = np.zeros(channels)
         self._goal: Channels = self._neutral
@@ -79,7 +78,8 @@ class Controller:
     def _begin(self, sensed: Feedback | None) -> None:
         self._limiter.reset(self._command.shares if sensed is None else sensed.shares)
         self._look.forget()
-        self._tick_s = self._home_since_s = None
+        self.rhythm.pause()
+        self._home_since_s = None
         self._state = "lost" if self._wire.lost else "waiting" if self._stopped is None else "stopped"
 
     def offer(self, plan: AUPlan, now_s: float) -> Verdict:
@@ -89,6 +89,7 @@ class Controller:
             if verdict == "taken":
                 intensity = self._degrade.keep(self._calibration.intensity(plan.au))
                 self._buffer.add(plan, self._mixer.mix(intensity), now_s)
+                self.rhythm.came(now_s)
             setattr(self._counts, verdict, getattr(self._counts, verdict) + 1)
             return verdict
 
@@ -98,7 +99,7 @@ class Controller:
         if not self._connected(now_s):
             return self._tell(now_s, self._command.shares, None)
         with self._lock:
-            if self._state == "released" or (self._tick_s is not None and now_s <= self._tick_s):
+            if self._state == "released" or now_s <= self.rhythm.ticked_s:
                 intended, command = self._command.shares, None
             elif self._degrade.skips(now_s):
                 self._counts.degraded += 1
@@ -114,9 +115,10 @@ class Controller:
             self._times("send", 1000 * (time.perf_counter() - decided))
         with self._lock:
             let_go = self._settle(now_s, sent, sensed)
-        if let_go:
-            self._wire.release()
-        return self._tell(now_s, intended, sensed)
+        if let_go and not self._wire.release(now_s):
+            with self._lock:
+                self._counts.lost, self._state = self._wire.losses, "lost"
+        return self._tell(now_s, intended, sensed, command.shares if sent.seq == command.seq else None)
 
     def _connected(self, now_s: float) -> bool:
         """Whether there is a robot; one that was lost or let go is opened when it is time."""
@@ -135,7 +137,11 @@ class Controller:
 
     def _decide(self, now_s: float) -> tuple[Channels, Command]:
         """What is intended [C], and the command that goes there."""
-        dt_s, before = self._elapsed(now_s), self._state
+        dt_s, before = self.rhythm.elapsed(now_s), self._state
+        if dt_s is None:  # the robot stands by now: motion begins anew from there, it does not jump after the clock
+            self._limiter.reset(self._limiter.position)
+            self._counts.stalls += 1
+            dt_s = self.rhythm.period_s
         self._choose_state(now_s, dt_s)
         intended = goal = self._neutral
         ahead_s = 0.0
@@ -153,23 +159,16 @@ class Controller:
         flags = (self._state, "degraded") if self._degrade.on else (self._state,)
         return intended, Command(self._command.seq + 1, now_s + ahead_s, shares, flags)
 
-    def _elapsed(self, now_s: float) -> float:
-        """Time since the last command, as far as motion went on in it."""
-        dt_s = self._period_s if self._tick_s is None else now_s - self._tick_s
-        if dt_s > max(STALL_S, 2.5 * self._period_s):
-            self._limiter.reset(self._limiter.position)
-            self._counts.stalls += 1
-            dt_s = self._period_s
-        self._tick_s = now_s
-        return dt_s
-
     def _choose_state(self, now_s: float, dt_s: float) -> None:
         supply = self._buffer.supply
         if self._stopped is not None or supply is None:
             self._state = "waiting" if self._stopped is None else "stopped"
             self._degrade.consider(0.0, now_s)
             return
-        self._look.update(dt_s, supply.end_s - now_s)
+        if self._state in MOVING:
+            self._look.update(dt_s, supply.end_s - now_s)
+        else:
+            self._look.plans_ended()
         ahead_s = float(self._look.ahead_s.min(initial=self._look.mean_s))
         self._state = next_state(now_s, supply, ahead_s, self._pace, self._config, home=self._limiter.home)
         if self._state not in MOVING:
@@ -199,18 +198,16 @@ class Controller:
             self._look.own.watch(now_s, self._goal, now_s, sent.shares)
         if sensed is not None:
             self._look.motor.watch(now_s, sent.shares, sensed.time_s, sensed.shares)
-        if self._state != "stopped" or not self._limiter.home:
-            self._home_since_s = None
-        elif self._home_since_s is None:
-            self._home_since_s = now_s
-        elif now_s - self._home_since_s >= self._pace.settle_s:  # the motors have had their time, too
+        home_since_s = now_s if self._home_since_s is None else self._home_since_s
+        self._home_since_s = home_since_s if self._state == "stopped" and self._limiter.home else None
+        if self._home_since_s is not None and now_s - home_since_s >= self._pace.settle_s:  # the motors had their time
             self._state = "released"
         return self._state == "released"
 
-    def _tell(self, now_s: float, intended: Channels, sensed: Feedback | None) -> Command:
+    def _tell(self, now_s: float, intended: Channels, sensed: Feedback | None, told: Channels | None = None) -> Command:
         if self._watch is not None:
-            target_s = self._command.target_time_s
-            self._watch(Moment(now_s, target_s, intended, self._command.shares, sensed, self._state))
+            out = self._command
+            self._watch(Moment(now_s, out.target_time_s, intended, out.shares, sensed, self._state, told))
         return self._command
 
     def stop(self, reason: str, now_s: float) -> None:
@@ -229,6 +226,11 @@ class Controller:
                 self._buffer.forget_numbers()
                 self._rearmed = self._state == "released"
                 self._state = "waiting" if self._state == "stopped" else self._state
+
+    @property
+    def doubt(self) -> str | None:
+        """What may still be on although the robot was to let go; None when nothing is."""
+        return self._wire.doubt
 
     def at_rest(self) -> bool:
         """Whether the face is home and nothing moves; never while the robot is lost, so waiting wants a limit."""

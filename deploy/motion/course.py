@@ -36,7 +36,7 @@ class Pace:
     def of(cls, calibration: Calibration, config: MotionConfig) -> "Pace":
         """As gentle as `return_s` and `neutral_within_s` allow."""
         velocity, acceleration, jerk = calibration.limits
-        settle_s = calibration.dead_time_s + 3 * calibration.time_constant_s + 2 / calibration.rate_hz
+        settle_s = calibration.settle_s
         within_s = min(config.return_s, config.neutral_within_s - settle_s - LEAST_FOLLOWED_S)
         gentle = gentle_speed(velocity, acceleration, jerk, within_s)
         way_s = ramp_s(velocity, acceleration, jerk) + 1 / gentle + ramp_s(gentle, acceleration, jerk)

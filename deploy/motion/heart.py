@@ -2,10 +2,12 @@
 
 Deadlines are absolute; a tick that comes too late is skipped and counted, never made up for. Plans, stops and questions
 come from other threads, and never wait for the robot's wire. When anything fails in here the robot is sent home, let
-go, and the error is kept for whoever joins.
+go, and the error is kept for whoever joins. What a person beside the robot must know is logged here, whoever caused it:
+a stop, and a robot that may hold on although it was to let go.
 """
 
 import dataclasses
+import logging
 import math
 import threading
 import time
@@ -16,7 +18,7 @@ from typing import Any
 from deploy.motion.controller import Controller
 from deploy.motion.states import Status
 from deploy.plan import AUPlan, Command
-from deploy.robots import Robot
+from deploy.robots import NotReleased, Robot
 from deploy.safety import way_home
 from deploy.safety.black_box import BlackBox
 from dyad.clock import Clock
@@ -27,6 +29,8 @@ PATIENCE_S = 7.0
 STALE_S = 0.5
 """A heart that has not beaten for so long, or for two and a half of its periods, is not well."""
 TIMED_TICKS = 3600
+
+_LOG = logging.getLogger("deploy")
 
 
 class Heart:
@@ -50,6 +54,10 @@ class Heart:
         self.error: BaseException | None = None
         """What ended the beat; None while it is well."""
         self.came_home = False
+        self.doubt: str | None = None
+        """What may still be on although the robot was to let go; None when nothing is."""
+        self.how_to_arm = "end this process and start it again"
+        """What undoes a stop; whoever serves a better way says so here."""
 
     def start(self, *, thread: bool = True) -> None:
         """Begin with an open robot; without a thread of its own whoever owns the clock calls `catch_up`."""
@@ -86,8 +94,8 @@ class Heart:
         While a robot is opened anew it may be silent: that the robot was lost has been said.
         """
         silent = self.alive and not self.beats and self.status().state not in ("lost", "released")
-        if silent and not self._silence_noted and self._box is not None:
-            self._box.fault("the heart does not beat: the robot's wire hangs")
+        if silent and not self._silence_noted:
+            self.fault("the heart does not beat: the robot's wire hangs")
         self._silence_noted = silent
 
     def offer(self, plan: AUPlan) -> None:
@@ -101,8 +109,19 @@ class Heart:
         """Emergency stop; any thread."""
         before = self.status().stop_reason
         self._controller.stop(reason, self._clock.now_s())
-        if self._box is not None and before is None:
-            self._box.fault(f"emergency stop: {reason}")
+        if before is None:
+            _LOG.warning("stopped: %s; the face goes home and is let go; to arm it: %s", reason, self.how_to_arm)
+            self.fault(f"emergency stop: {reason}")
+
+    def rest(self, why: str) -> None:
+        """No plans until the next one, on purpose, so that the silence is no fault; any thread."""
+        if self._box is not None:
+            self._box.rest(why)
+
+    def fault(self, reason: str) -> None:
+        """Something went wrong, here or in the loop: the black box is written; any thread."""
+        if self._box is not None:
+            self._box.fault(reason)
 
     def rearm(self) -> None:
         """Undo a stop; any thread."""
@@ -112,7 +131,8 @@ class Heart:
 
     def status(self) -> Status:
         """How the controller does now; any thread."""
-        return self._controller.status(self._clock.now_s())
+        said = self._controller.status(self._clock.now_s())
+        return said if self.doubt is None else dataclasses.replace(said, state="lost", doubt=self.doubt)
 
     def report(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -122,7 +142,7 @@ class Heart:
         """All ticks due until `now_s`, each at its own time; for a clock that only moves when it is told to."""
         while self._due_s <= now_s:
             self._beat(self._due_s)
-            self._due_s += self._period_s
+            self._due_s = self._controller.rhythm.after(self._due_s)
 
     def stop_and_home(self, timeout_s: float = HOME_S, reason: str = "the run has ended") -> bool:
         """End the beat: home within the limits, let go. Whether it arrived; raises what had broken the beat before."""
@@ -148,8 +168,7 @@ class Heart:
             step()
         except BaseException as error:  # noqa: BLE001
             self.error = self.error or error
-            if self._box is not None:
-                self._box.fault(f"{type(error).__name__}: {error}")
+            self.fault(f"{type(error).__name__}: {error}")
 
     def _beat_on(self) -> None:
         while not self._ending.is_set():
@@ -164,12 +183,13 @@ class Heart:
             self.skipped_ticks += skipped
             self._due_s += skipped * self._period_s
         self._clock.sleep_until(self._due_s)
-        self._due_s += self._period_s
+        self._due_s = self._controller.rhythm.after(self._due_s)
 
     def _beat(self, now_s: float) -> None:
         began = time.perf_counter()
         self.beat_at_s = now_s
         self._last.append((now_s, self._controller.tick(now_s)))
+        self._wonder(self._controller.doubt)
         self.tick_ms.append(1000 * (time.perf_counter() - began))
 
     def _end(self) -> None:
@@ -181,8 +201,21 @@ class Heart:
         if self.error is not None:
             self._guard(self._go_home_alone)
         if not self._let_go:
-            self._guard(self._robot.release)
+            self._guard(self._release)
         self._ended = True
+
+    def _release(self) -> None:
+        try:
+            self._robot.release()
+        except NotReleased as doubt:
+            self._wonder(str(doubt))
+
+    def _wonder(self, doubt: str | None) -> None:
+        """Say once what may still be on."""
+        if doubt is not None and doubt != self.doubt:
+            _LOG.error("%s", doubt)
+            self.fault(doubt)
+        self.doubt = doubt
 
     def _go_home_alone(self) -> None:
         self.came_home = way_home.go(self._robot, tuple(self._last), self._clock)
@@ -191,8 +224,8 @@ class Heart:
         """The controller's own way, tick by tick, until it has let go or the time is over."""
         end_s = self._clock.now_s() + self._home_s
         self._controller.stop(self._end_reason, self._clock.now_s())
-        while self._clock.now_s() < end_s and not self.came_home:
+        while self._clock.now_s() < end_s and not self._let_go:
             self._wait()
             self._beat(self._clock.now_s())
-            self.came_home = self._let_go = self.status().state == "released"
-        self.came_home = self.came_home or self._controller.at_rest()
+            self._let_go = self.doubt is not None or self.status().state == "released"
+        self.came_home = self._let_go or self._controller.at_rest()  # it lets go, or tries to, only there

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.motion import foresight
 from deploy.motion.config import MotionConfig
 from deploy.motion.course import Supply
+from deploy.motion.foresight import BEYOND_S, Foresight
 from deploy.motion.states import Verdict
 from deploy.plan import AUPlan, is_safe
 from dyad.action_units import SEED17
@@ -56,6 +56,7 @@ class PlanBuffer:
     def __init__(self, config: MotionConfig) -> None:
         self._config = config
         self._kept: list[_Kept] = []
+        self._foresight = Foresight()
         self._last_seq: int | None = None
         self.supply: Supply | None = None
         """The newest plan's times; None before the first."""
@@ -77,8 +78,8 @@ class PlanBuffer:
         oldest_s = plan.captured_at_s - self._config.buffer_s
         blend = self._config.blend_s > 0
         end_s = float(times[-1])
-        shares = np.concatenate([shares, foresight.beyond(times, shares)])
-        times = np.concatenate([times, end_s + foresight.BEYOND_S])
+        shares = np.concatenate([shares, self._foresight.beyond(times, shares)])
+        times = np.concatenate([times, end_s + BEYOND_S])
         self._kept = [k for k in self._kept if blend and k.captured_at_s > oldest_s and len(k.times_s) == len(times)]
         self._kept.append(_Kept(plan.captured_at_s, end_s, times, shares))
         self._times = np.stack([k.times_s for k in self._kept])

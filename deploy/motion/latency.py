@@ -28,6 +28,11 @@ LEAST_MOTION = 1e-5
 """Mean squared way [shares²] over a span below which a tick tells nothing."""
 TRUSTED = 0.7
 """Correlation from which a peak counts."""
+SOON_S = 0.2
+"""The short memory."""
+JUMP_S, SURE, BETTER, IN_A_ROW = 0.04, 0.9, 0.05, 3
+"""A lag has jumped where the short memory's peak is so far from it, so high, and so much higher than the lag's own
+correlation, so many lessons in a row."""
 ENOUGH = 2e-3
 """Summed squared way [shares²] from which a channel's own peak has half the say."""
 ROOM_FALLS, ROOM_RISES = 0.4, 0.1
@@ -81,15 +86,43 @@ class Curve:
         return low + part[:, None] * (values[high] - low)
 
 
+class _Evidence:
+    """What a memory of `memory_s` of moving says of every lag tried."""
+
+    def __init__(self, lags: int, channels: int, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self.together, self.power = np.zeros((lags, channels)), np.zeros((lags, channels))
+        self.followed = np.zeros(channels)
+
+    def add(self, leading: NDArray[np.float64], following: Channels, dt_s: float) -> None:
+        """One tick's ways [K, C] and [C]."""
+        keep, share = np.exp(-dt_s / self._memory_s), dt_s / STEP_S
+        self.together = keep * self.together + share * leading * following
+        self.power = keep * self.power + share * leading**2
+        self.followed = keep * self.followed + share * following**2
+
+    def become(self, other: "_Evidence") -> None:
+        """Forget all, and know what `other` does."""
+        self.together, self.power, self.followed = other.together, other.power, other.followed
+
+    def common(self) -> Channels:
+        """Correlation [K] over all channels."""
+        return self.together.sum(axis=1) / np.sqrt(self.power.sum(axis=1) * self.followed.sum() + 1e-12)
+
+    def single(self) -> NDArray[np.float64]:
+        """Correlation [K, C] of every channel."""
+        return self.together / np.sqrt(self.power * self.followed + 1e-12)
+
+
 class LagMeter:
     """Lag of one curve behind another, for all channels."""
 
     def __init__(self, channels: int, first_guess_s: float) -> None:
         n_lags = int(LONGEST_S / STEP_S) + 1
         self._back_s: Channels = STEP_S * np.arange(n_lags + SPAN_STEPS, dtype=float)
-        self._together, self._power = np.zeros((n_lags, channels)), np.zeros((n_lags, channels))
-        self._learnt_s, self._lessons = -np.inf, 0
-        self._followed, self._each = np.zeros(channels), np.arange(channels)
+        self._long, self._short = (_Evidence(n_lags, channels, memory_s) for memory_s in (MEMORY_S, SOON_S))
+        self._learnt_s, self._lessons, self._jumps = -np.inf, 0, 0
+        self._each = np.arange(channels)
         self._told, self._did = Curve(channels), Curve(channels)
         self.measured = False
         self.lag_s = first_guess_s
@@ -119,11 +152,12 @@ class LagMeter:
         """Add one tick's ways [K, C] and [C] to the evidence, and see what it says."""
         if (following @ following) / len(following) < LEAST_MOTION:
             return
-        keep, share = np.exp(-dt_s / MEMORY_S), dt_s / STEP_S
-        self._together = keep * self._together + share * leading * following
-        self._power = keep * self._power + share * leading**2
-        self._followed = keep * self._followed + share * following**2
-        score = self._together.sum(axis=1) / np.sqrt(self._power.sum(axis=1) * self._followed.sum() + 1e-12)
+        self._long.add(leading, following, dt_s)
+        self._short.add(leading, following, dt_s)
+        if self._has_jumped():
+            self._long.become(self._short)
+            self._lessons = 0  # the channels are looked at at once
+        score = self._long.common()
         peak = int(score.argmax())
         if score[peak] >= TRUSTED:
             inner = min(max(peak, 1), len(score) - 2)
@@ -132,14 +166,22 @@ class LagMeter:
             if self._lessons % SETTLE_EVERY == 1:
                 self._settle()
 
+    def _has_jumped(self) -> bool:
+        """Whether the short memory has been sure of another lag for long enough."""
+        score = self._short.common()
+        peak, present = int(score.argmax()), min(round(self.lag_s / STEP_S), len(score) - 1)
+        other = abs(peak - present) * STEP_S > JUMP_S and score[peak] - score[present] > BETTER
+        self._jumps = self._jumps + 1 if self.measured and other and score[peak] >= SURE else 0
+        return self._jumps >= IN_A_ROW
+
     def _settle(self) -> None:
         """Every channel's own peak, leaning on the common one where it moved little."""
-        score = self._together / np.sqrt(self._power * self._followed + 1e-12)
+        score = self._long.single()
         peak = score.argmax(axis=0)
         inner = np.minimum(np.maximum(peak, 1), len(score) - 2)
         around = score[inner + np.array([[-1], [0], [1]]), self._each]
         own_s = (inner + _vertex(around)) * STEP_S
-        evidence = self._followed * (score[peak, self._each] >= TRUSTED) * (peak == inner)
+        evidence = self._long.followed * (score[peak, self._each] >= TRUSTED) * (peak == inner)
         self.lags_s = self.lag_s + evidence / (evidence + ENOUGH) * (own_s - self.lag_s)
 
 
@@ -170,6 +212,10 @@ class LookAhead:
         """The motion was interrupted."""
         self.own.forget()
         self.motor.forget()
+        self._room_s = None
+
+    def plans_ended(self) -> None:
+        """Nobody reads plans at present: how soon the last one ended says nothing of those to come."""
         self._room_s = None
 
     def update(self, dt_s: float, left_s: float) -> None:

@@ -13,7 +13,7 @@ from deploy.robots import Feedback
 State = Literal["waiting", "following", "holding", "returning", "neutral", "stopped", "released", "lost"]
 """waiting: no plan yet, at neutral or on the way there; following: a plan says where; holding: the plan ran out, its
 last row is kept; returning, neutral: nothing came for too long; stopped: on the way home after an emergency stop;
-released: home, and let go; lost: the wire to the robot is broken."""
+released: home, and let go; lost: the wire to the robot is broken, or it was to let go and may hold on."""
 Verdict = Literal["taken", "refused", "late", "old"]
 """What became of a plan: refused is malformed or unsafe as a whole, late ends in the past, old has a number that does
 not rise."""
@@ -65,6 +65,8 @@ class Status:
     """Since the last valid plan came; None before the first."""
     degraded: bool
     stop_reason: str | None
+    doubt: str | None = None
+    """What may still be on although the robot was to let go, such as its torque; None when nothing is."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, for a report."""
@@ -84,6 +86,9 @@ class Moment:
     """[C] shares commanded now."""
     sensed: Feedback | None
     state: State
+    told: NDArray[np.float64] | None = None
+    """[C] shares that the limits allowed and `sent` is made of, before the robot rounded them; None where no command
+    went out: held back, lost, let go or none due."""
 
 
 Watch = Callable[[Moment], None]

@@ -5,7 +5,7 @@ Source: the system's requirements, "reconnect with back-off".
 """
 
 from deploy.plan import Command
-from deploy.robots import Feedback, Robot, RobotLost
+from deploy.robots import Feedback, NotReleased, Robot, RobotLost
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 LOSSES = (RobotLost, OSError)
@@ -20,6 +20,8 @@ class Wire:
         self._next_try_s: float | None = None
         self._let_go = False
         self.losses = self.reconnects = 0
+        self.doubt: str | None = None
+        """What may still be on although the robot was to let go; None when nothing is."""
 
     @property
     def lost(self) -> bool:
@@ -44,10 +46,15 @@ class Wire:
             self._lose(now_s)
             return None
 
-    def release(self) -> None:
-        """Let the robot go; the next `take_back` opens it anew."""
+    def release(self, now_s: float) -> bool:
+        """Let the robot go; the next `take_back` opens it anew. False where it may hold on: it counts as lost then."""
         self._let_go = True
-        self._robot.release()
+        try:
+            self._robot.release()
+        except NotReleased as doubt:
+            self.doubt = str(doubt)
+            self._lose(now_s)
+        return not self.lost
 
     def take_back(self, now_s: float) -> None:
         """Have a robot that was let go opened by the next `reopen`."""
@@ -65,7 +72,7 @@ class Wire:
             self._wait(now_s)
             return False
         self.reconnects += not self._let_go
-        self._next_try_s, self._let_go = None, False
+        self._next_try_s, self._let_go, self.doubt = None, False, None
         return True
 
     def _lose(self, now_s: float) -> None:

@@ -11,6 +11,10 @@ def split(address: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"wanted HOST:PORT such as 127.0.0.1:7030, got {address!r}")
+    try:
+        host.encode("idna")  # as every look-up of the name will
+    except UnicodeError:
+        raise ValueError(f"wanted HOST:PORT, and {host!r} cannot be the name of a host, got {address!r}") from None
     return host, int(port)
 
 

@@ -3,7 +3,8 @@
 One thread does the talking. Of plans that the network did not take yet only the newest is kept: a plan that waited is
 worth nothing. Who drives is settled by the controller; while another does, this link keeps asking.
 
-An emergency stop is told in every connection anew until the controller says that it has stopped; no plan goes before.
+An emergency stop is told in every connection anew until the controller says that it has stopped; no plan goes before,
+and `close` does not give up before five more seconds have passed: then `doubt` says that it may not have come.
 """
 
 import contextlib
@@ -12,12 +13,16 @@ import random
 import selectors
 import socket
 import threading
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.motion.states import Status
 from deploy.net.address import split
+from deploy.net.news import News
 from deploy.net.session import NotAdmittedError, OccupiedError, Session, new_sender
-from deploy.net.wire import Message, WireError
+from deploy.net.stop import PendingStop
+from deploy.net.wire import Message, WireError, sentence
 from deploy.plan import AUPlan
 from dyad.clock import Clock
 
@@ -25,6 +30,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 PATIENCE_S = 5.0
 """How long `open` waits for a controller."""
 HOME_S = 2.0
+CONFIRM_S = 5.0
+"""How long `close` goes on telling an emergency stop that the controller has not confirmed."""
 STATUS_AGE_S = 2.0
 AT_HOME = ("waiting", "neutral", "released")
 
@@ -53,8 +60,8 @@ class RemoteLink:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._status: tuple[float, Status] | None = None
-        self._stop_why: str | None = None
-        self._stop_told: Session | None = None
+        self._words, self._resting = deque[Message](maxlen=8), False
+        self._stop, self._news = PendingStop(), News(address)
         self._problem: Exception | None = None
         self._opened, self._ending = threading.Event(), threading.Event()
         self._waker: socket.socket | None = None
@@ -90,14 +97,28 @@ class RemoteLink:
         if plan is None:
             return
         with self._lock:
+            self._resting = False
             self.counts.delivered += 1
             self.counts.replaced += self._newest is not None
             self._newest = plan
         self._wake()
 
+    def rest(self, why: str) -> None:
+        """Say once that no plan will come until the next one, on purpose."""
+        if not self._resting:
+            self._resting = True
+            self._words.append(sentence("rest", why))
+            self._wake()
+
+    def fault(self, why: str) -> None:
+        """Have the controller's black box written; without a connection, as soon as there is one."""
+        self._words.append(sentence("fault", why))
+        self._wake()
+
     def stop(self, reason: str) -> None:
         """Ask for the emergency stop there, until it is confirmed; without a connection, as soon as there is one."""
-        self._stop_why = reason
+        self._stop.why = reason
+        _LOG.warning("%s: asked to stop: %s", self._address, reason)
         self._wake()
 
     def status(self) -> Status | None:
@@ -117,9 +138,14 @@ class RemoteLink:
         return session.offset.there_s(here_s) if session is not None and session.offset.known else None
 
     def close(self, home: bool) -> None:
-        """Leave. `home`: say no more plans first, and wait until the dead-man has brought the face to neutral."""
+        """Leave, when a stop that was asked for is confirmed, or five seconds later.
+
+        `home`: say no more plans first, and wait until the dead-man has brought the face to neutral.
+        """
+        self._wait(CONFIRM_S, lambda: self._stop.why is None)
         if home and self._opened.is_set():
-            self._wait_for_home()
+            self.rest("the loop leaves")
+            self._wait(HOME_S, self._at_home)
         self._ending.set()
         self._wake()
         if self._thread.is_alive():
@@ -128,13 +154,21 @@ class RemoteLink:
             self._waker.close()
             self._woken.close()
 
-    def _wait_for_home(self) -> None:
-        end_s = self._clock.now_s() + HOME_S
-        while self._clock.now_s() < end_s and self._thread.is_alive():
-            status = self.status()
-            if status is None or status.state in AT_HOME:
+    @property
+    def doubt(self) -> str | None:
+        """A stop that was not confirmed, or what may still be on over there."""
+        return self._stop.doubt(self._address) or (self._status[1].doubt if self._status else None)
+
+    def _at_home(self) -> bool:
+        status = self.status()
+        return status is None or status.state in AT_HOME or status.doubt is not None
+
+    def _wait(self, longest_s: float, is_so: Callable[[], bool]) -> None:
+        """Until it is so, for as long as there is a thread that could bring it about."""
+        end_s = self._clock.now_s() + longest_s
+        while self._thread.is_alive() and not is_so() and self._clock.now_s() < end_s:
+            if self._ending.wait(0.05):
                 return
-            self._ending.wait(0.05)
 
     def _wake(self) -> None:
         if self._waker is not None:
@@ -147,8 +181,7 @@ class RemoteLink:
             try:
                 self._talk()
             except NotAdmittedError as problem:
-                self._problem = problem
-                _LOG.error("%s", problem)
+                self._problem = problem  # `open` or `deliver` says so
                 return
             except (OSError, WireError) as problem:
                 self._problem = problem
@@ -156,7 +189,12 @@ class RemoteLink:
                     _LOG.warning("%s; connecting anew", problem)
             pause_s = FIRST_PAUSE_S if self._session and self._session.ready else min(2 * pause_s, LONGEST_PAUSE_S)
             self._session = None
-            self._ending.wait(pause_s * random.uniform(0.5, 1.0))
+            self._pause(pause_s * random.uniform(0.5, 1.0))
+
+    def _pause(self, pause_s: float) -> None:
+        """Between two tries; a stop that is not confirmed is in a hurry."""
+        self._ending.wait(FIRST_PAUSE_S / 2)
+        self._wait(pause_s, lambda: self._stop.why is not None)
 
     def _talk(self) -> None:
         """One connection, to its end."""
@@ -168,7 +206,8 @@ class RemoteLink:
             while not self._ending.is_set():
                 self._serve(session, selector)
             if session.ready:
-                self._tell_stop(session)
+                self._stop.tell(session)
+                self._tell_words(session)
                 session.connection.send(Message("bye"))
 
     def _serve(self, session: Session, selector: selectors.BaseSelector) -> None:
@@ -182,28 +221,26 @@ class RemoteLink:
                 session.hear()
                 self._notice(session)
         session.connection.flush()
-        self._tell_stop(session)
-        if session.can_send and self._stop_why is None:
+        self._stop.tell(session)
+        if session.can_send and self._stop.why is None:
             self._send(session)
+        if session.ready:
+            self._tell_words(session)
 
-    def _tell_stop(self, session: Session) -> None:
-        """Bytes that were sent may still be lost: only the controller's own word ends the telling."""
-        if not session.ready or self._stop_why is None:
-            return
-        if session is not self._stop_told:
-            session.connection.send(Message("stop", {"why": self._stop_why}))
-            self._stop_told = session
-        elif session.status is not None and session.status.stop_reason is not None:
-            self._stop_why = self._stop_told = None
+    def _tell_words(self, session: Session) -> None:
+        while self._words:
+            session.connection.send(self._words.popleft())
 
     def _notice(self, session: Session) -> None:
         if not session.ready:
             return
-        if not session.drives and self._stop_why is None:  # to stop it is everybody's right
+        if not session.drives and self._stop.why is None:  # to stop it is everybody's right
             raise OccupiedError(f"{self._address}: another client drives the robot; end it, or wait until it leaves")
-        if session.drives and session.status is not None:
-            self._status = (self._clock.now_s(), session.status)
-            self._opened.set()
+        if session.status is not None:
+            self._news.hear(session.status)
+            if session.drives:
+                self._status = (self._clock.now_s(), session.status)
+                self._opened.set()
 
     def _send(self, session: Session) -> None:
         with self._lock:

@@ -31,6 +31,14 @@ class Driven(Protocol):
         """Emergency stop."""
         ...
 
+    def rest(self, why: str) -> None:
+        """No plans until the next one, on purpose."""
+        ...
+
+    def fault(self, reason: str) -> None:
+        """Something went wrong on the loop's side."""
+        ...
+
     def report(self) -> dict[str, Any]:
         """How the robot is, as plain data for JSON."""
         ...
@@ -124,8 +132,8 @@ class Guest:
             self._send("pong", {**fields, "answered_s": self._desk.clock.now_s(), "status": status})
         elif message.kind == "stop":
             self._desk.driven.stop(f"asked by {self.peer}: {message.fields['why']}")
-        elif message.kind == "bye":
-            raise ConnectionError("it said goodbye")
+        elif message.kind in ("rest", "fault", "bye"):
+            self._say(message)
         else:
             raise WireError(f"{message.kind} is for the other end")
 
@@ -138,6 +146,16 @@ class Guest:
             complain("too_fast", f"{self.peer}: more than {PLANS_PER_S:.0f} plans a second, dropped", self.heard_s)
         else:
             self._desk.take(plan)
+
+    def _say(self, message: Message) -> None:
+        """What the driver says of its silence; whoever only watches has no say in that."""
+        driven = self._desk.driven
+        if self.drives and message.kind == "fault":
+            driven.fault(f"{self.peer}: {message.fields['why']}")
+        elif self.drives:
+            driven.rest(message.fields.get("why", "the loop left"))
+        if message.kind == "bye":
+            raise ConnectionError("it said goodbye")
 
     def _refuse(self, why: str) -> None:
         self._send("refused", {"why": why})

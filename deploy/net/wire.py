@@ -20,13 +20,14 @@ import numpy as np
 from deploy.plan import AUPlan
 from dyad.action_units import SEED17
 
-VERSION = 1
+VERSION = 2
 LARGEST_BYTES = 65536
 LONGEST_LINE_BYTES = 4096
 MOST_ROWS = 32
 """Horizons of one plan."""
 LONGEST_REACH_S = 5.0
 """Furthest that a target time may lie from the capture time."""
+LONGEST_TEXT = 300
 UNITS = len(SEED17.units)
 _HEX = frozenset(string.hexdigits)
 _WORD = frozenset(string.ascii_letters + string.digits + "_-.")
@@ -62,7 +63,7 @@ def _hex(value: Any) -> bool:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 300 and value.isprintable()
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
 
 
 def _words(value: Any) -> bool:
@@ -83,14 +84,22 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "welcome": {"drives": _flag, "proof": _hex, "robot": _text},
     "refused": {"why": _text},
     "pong": {"asked_s": _time, "received_s": _time, "answered_s": _time, "status": _table},
-    # From the loop: who I am; the next quarter second; what time is it; stop the robot; I leave.
+    # From the loop: who I am; the next quarter second; what time is it; stop the robot; I shall be silent on purpose;
+    # something went wrong here; I leave.
     "hello": {"version": _count, "nonce": _hex, "proof": _hex, "sender": _hex},
     "plan": {"seq": _count, "captured_at_s": _time, "rows": _count, "flags": _words},
     "ping": {"asked_s": _time},
     "stop": {"why": _text},
+    "rest": {"why": _text},
+    "fault": {"why": _text},
     "bye": {},
 }
 """Every kind of message and a check for every field; a message must have just these."""
+
+
+def sentence(kind: str, why: str) -> Message:
+    """A message that only says why, as far as it can be said: a stop may not fail for a strange letter."""
+    return Message(kind, {"why": "".join(c if c.isprintable() else " " for c in why)[:LONGEST_TEXT]})
 
 
 def encode(message: Message) -> bytes:

@@ -23,6 +23,10 @@ class RobotLost(ConnectionError):  # noqa: N818 - an event that is handled, not 
     """The wire broke while the robot was in use; the controller opens it again with growing pauses."""
 
 
+class NotReleased(ConnectionError):  # noqa: N818 - the same
+    """The robot was asked to let go, and what it holds may still be on; the words say what, and what to do."""
+
+
 @dataclass(frozen=True)
 class Feedback:
     """What the robot's own sensors say, on the controller's clock."""
@@ -56,7 +60,11 @@ class Robot(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go after the way home: torque off, the robot's own autopilot back on. Never raises for a lost wire."""
+        """Let go after the way home: torque off, the robot's own autopilot back on.
+
+        Returns only when nothing of ours holds any more, as far as can be known; raises NotReleased where torque may
+        still be on, however often it is asked. A lost wire with nothing behind it to switch off is no reason to raise.
+        """
         ...
 
     def close(self) -> None:

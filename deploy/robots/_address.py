@@ -52,6 +52,7 @@ def parse(robot: str, text: str, port: int, known: tuple[str, ...] = ()) -> Addr
     try:
         parts = urlsplit(f"//{rest}")
         host, given = parts.hostname or HERE, parts.port
+        host.encode("idna")  # as every look-up of the name will
     except ValueError:
         raise wrong from None
     if where.endswith(":") or given == 0 or any(c.isspace() for c in host) or parts.path.strip("/"):

@@ -1,10 +1,12 @@
 """Dynamixel servos of the X series on one serial bus, protocol 2.0: the control table's entries that we use.
 
 Each method is one or a few packets and returns when the bus is free again. A servo that does not answer, a failed
-packet or a vanished port raises BusError with a sentence.  Source: ROBOTIS e-Manual, X series control table.
+packet or a vanished port raises BusError with a sentence. A port has one user: two processes on one bus would garble
+each other's packets, and both would move the face.  Source: ROBOTIS e-Manual, X series control table.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,20 +24,42 @@ TIME_BASED = 0b100
 WRITE_TIMEOUT_S = 0.2
 ATTEMPTS = 3
 """How often a servo is asked at start-up before it counts as silent."""
+FRAME_BYTES, PING_BYTES = 11, 3
+"""Of a status packet around its data, and of the data that answers a ping."""
+ERROR_AT, ERROR_BITS = 8, 0x7F
+"""Where a status packet tells an error, which it may do without data; the last bit is an alert beside an answer."""
 READ_SLICE_S = 0.002
 """The SDK asks the port again and again; waiting a little in it leaves the processor to others."""
 
 
 try:
+    import fcntl
     import termios  # what pyserial lets through where a port is a terminal
 
     _TERMINAL_ERRORS: tuple[type[Exception], ...] = (termios.error,)
-except ImportError:
-    _TERMINAL_ERRORS = ()
+except ImportError:  # Windows, whose ports have one user anyway
+    fcntl, _TERMINAL_ERRORS = None, ()
 
 
 class BusError(ConnectionError):
     """The bus or a servo did not do what was asked."""
+
+
+def _lock(port: str) -> int | None:
+    """A descriptor that keeps other users from the port until it is closed; ValueError when there is one already.
+
+    Before the port itself is opened, for that already throws away what the other one was about to read. The lock is
+    the one that pyserial takes for `exclusive` ports.
+    """
+    if fcntl is None:
+        return None
+    descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(f"robot dynamixel: {port} is in use by another process; end that one first") from None
+    return descriptor
 
 
 class Bus:
@@ -47,11 +71,17 @@ class Bus:
         self._failures = (serial.SerialException, OSError, *_TERMINAL_ERRORS)
         self._ids, self._success = ids, sdk.COMM_SUCCESS
         self._packets = sdk.PacketHandler(2.0)
+        self._receive, self._packets.rxPacket = self._packets.rxPacket, self._fitting
+        self._expected = 0
         self._port = sdk.PortHandler(port)
+        if self._port.getCFlagBaud(baud) <= 0:
+            raise BusError(f"{baud} baud is none of the rates that the servos know")
+        self._held: int | None = None
         try:
-            if not self._port.setBaudRate(baud):
-                raise BusError(f"{baud} baud is none of the rates that the servos know")
+            self._held = _lock(port)
+            self._port.setBaudRate(baud)
         except self._failures as error:
+            self._give_back()
             raise BusError(f"{port} does not open ({error})") from None
         self._port.ser.timeout, self._port.ser.write_timeout = READ_SLICE_S, WRITE_TIMEOUT_S
         self._readers = {entry: sdk.GroupSyncRead(self._port, self._packets, *entry) for entry in (PRESENT, TORQUE)}
@@ -67,12 +97,25 @@ class Bus:
         except self._failures as error:
             raise BusError(f"the port is gone ({error})") from None
 
+    def _fitting(self, port: Any, fast: bool) -> tuple[Any, int]:
+        """The next packet that can answer the question asked last.
+
+        A packet does not say which question it answers, and one that comes late would be taken for the answer to the
+        next: a position's low byte for torque that is off. Those of another length are passed over.
+        """
+        while True:
+            packet, result = self._receive(port, fast)
+            if result != self._success or len(packet) == FRAME_BYTES + self._expected or packet[ERROR_AT] & ERROR_BITS:
+                return packet, result
+
     def ping(self, servo: int) -> None:
         """Is it there, and well?"""
+        self._expected = PING_BYTES
         self._ask(servo, self._packets.ping)
 
     def read(self, servo: int, entry: tuple[int, int]) -> int:
         """One entry of one servo's table, signed."""
+        self._expected = entry[1]
         data = self._ask(servo, self._packets.readTxRx, *entry)
         return int.from_bytes(bytes(data), "little", signed=True)
 
@@ -112,6 +155,7 @@ class Bus:
     def _of_all(self, entry: tuple[int, int], attempts: int = 1) -> list[int]:
         """One entry of every servo's table, unsigned."""
         reader, result = self._readers[entry], -1
+        self._expected = entry[1]
         for _ in range(attempts):
             with self._on_the_wire():
                 result = reader.txRxPacket()
@@ -123,3 +167,10 @@ class Bus:
         """Give the port back."""
         with contextlib.suppress(*self._failures):
             self._port.closePort()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Let others have the port."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)

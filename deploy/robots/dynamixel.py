@@ -4,8 +4,8 @@ Every channel carries its servo's id in its name, as in `id11_jaw`, and its neut
 bus: it writes the newest goal to all servos in one packet, then reads all positions in one; `send` and `feedback` never
 wait for it. Nothing but commands keeps the bus talking, so when commands stop, the servos' bus watchdog stops them. The
 servos' profiles are a second limit behind our own. Address: `dynamixel:/dev/ttyUSB0[?baud=1000000]`; slower than 1 Mbps
-is refused, as 24 goals would take longer than a frame. `release` switches torque off and asks whether it is. Set the
-servos' Return Delay Time to 0, or reading them all takes longer than it need.
+is refused, as 24 goals would take longer than a frame. `release` switches torque off and asks whether it is; where no
+servo said so it raises. Set the servos' Return Delay Time to 0, or reading them all takes longer than it need.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.plan import Command
-from deploy.robots import Feedback, RobotLost
+from deploy.robots import Feedback, NotReleased, RobotLost
 from deploy.robots import _dynamixel_bus as table
 from deploy.robots._address import options_of
 from deploy.robots._dynamixel_bus import Bus, BusError
@@ -64,6 +64,10 @@ def profiles(calibration: Calibration) -> tuple[list[int], list[int]]:
     return accelerations, [min(32767, math.ceil(v / RPM_PER_UNIT)) for v in rpm]
 
 
+def _still_on(doubt: str) -> str:
+    return f"torque may still be on ({doubt}); the bus watchdog stays armed; cut the power before you reach in"
+
+
 def _read(bus: Bus, attempts: int = 1) -> tuple[float, list[int]]:
     """All positions, and the middle of the time that reading them took."""
     before_s = time.monotonic()
@@ -86,6 +90,8 @@ class DynamixelRobot:
         self._let_go = False
         self._running = False
         self._broken: str | None = None
+        self._doubt: str | None = None
+        """Why torque may be on; None when it was seen to be off, empty when nobody has asked."""
         self._seen: tuple[float, list[int]] | None = None
         self._written_s, self._misses = 0.0, 0
 
@@ -133,6 +139,17 @@ class DynamixelRobot:
         bus.write(table.PROFILE_ACCELERATION, accelerations)
         bus.write(table.PROFILE_VELOCITY, velocities)
         bus.write(table.GOAL, present)
+        try:
+            self._switch_on(bus)
+        except BusError as error:  # some may hold and some not: all let go
+            try:
+                self._relax(bus)
+            except BusError as doubt:
+                raise BusError(f"{error}; {doubt}") from None
+            raise
+
+    def _switch_on(self, bus: Bus) -> None:
+        self._doubt = ""
         bus.write(table.TORQUE, [1] * len(self._ids))
         bus.write(table.WATCHDOG, [WATCHDOG_TICKS] * len(self._ids))
         for servo in self._ids:  # nobody answers a packet to all, so ask
@@ -168,16 +185,17 @@ class DynamixelRobot:
 
     def _relax(self, bus: Bus) -> None:
         """Torque off, told until all servos say that it is; then watchdogs off. A servo in doubt keeps its watchdog."""
-        until_s, doubt = time.monotonic() + RELAX_S, "nobody was asked"
+        until_s = time.monotonic() + RELAX_S
         while time.monotonic() < until_s:
-            bus.write(table.TORQUE, [0] * len(self._ids))
             try:
-                if not (holding := bus.holding()):
-                    return bus.write(table.WATCHDOG, [0] * len(self._ids))
-                doubt = f"servos {holding} hold"
+                bus.write(table.TORQUE, [0] * len(self._ids))
+                holding = bus.holding()
+                self._doubt = f"servos {holding} hold" if holding else None
             except BusError as error:
-                doubt = str(error)
-        raise BusError(f"torque may still be on ({doubt}); the bus watchdog stays armed")
+                self._doubt = str(error)
+            if self._doubt is None:
+                return bus.write(table.WATCHDOG, [0] * len(self._ids))
+        raise BusError(_still_on(self._doubt or "nobody was asked"))
 
     def _exchange(self, bus: Bus, goal: list[int]) -> None:
         """One packet out, all positions in; a reading that fails is forgiven a few times."""
@@ -218,12 +236,14 @@ class DynamixelRobot:
         return Feedback(now_s - (time.monotonic() - read_s), self.calibration.shares_of(joints), joints)
 
     def release(self) -> None:
-        """Torque off, seen to be off, then the watchdog."""
+        """Torque off, seen to be off, then the watchdog; NotReleased where it was not seen."""
         with self._change:
             if self._running:
                 self._let_go = True
                 self._change.notify_all()
                 self._change.wait_for(lambda: not (self._let_go and self._running), 1.0)
+        if (doubt := self._doubt) is not None:
+            raise NotReleased(f"robot dynamixel: {_still_on(doubt or self._broken or 'the bus does not answer')}")
 
     def close(self) -> None:
         """Give the port back; servos that still hold torque are stopped by their watchdog."""

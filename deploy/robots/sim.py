@@ -3,13 +3,14 @@
 By the machine's clock its physics runs in a thread of its own (`live_by`, which deploy.link calls): the servos move
 whether or not anyone talks to them, and readings bear the time that they are of. On any other clock, and without one,
 physics runs up to the time it is asked for by every `send` and `feedback`, and the same calls give the same motion to
-the last bit. It has no address; `--robot` alone means `sim` in deploy.run.
+the last bit. How late its servos are is the head's own affair (deploy.head.model), whatever its calibration says of it.
+It has no address; `--robot` alone means `sim` in deploy.run.
 """
 
 import weakref
 
 from deploy.calibration import Calibration
-from deploy.head.model import CHANNELS, NAMES
+from deploy.head.model import CHANNELS, DEAD_TIME_S, NAMES, TIME_CONSTANT_S
 from deploy.head.pacer import Pacer
 from deploy.head.physics import Physics, PhysicsBrokenError
 from deploy.plan import Command
@@ -20,14 +21,17 @@ from dyad.clock import Clock, MonotonicClock
 class SimRobot:
     """The head of `deploy.head` on MuJoCo."""
 
-    def __init__(self, calibration: Calibration) -> None:
+    def __init__(
+        self, calibration: Calibration, *, dead_time_s: float = DEAD_TIME_S, time_constant_s: float = TIME_CONSTANT_S
+    ) -> None:
+        """The servos are truly this late; ValueError when `calibration` is not one of this head."""
         if calibration.names != NAMES:
             odd = sorted(set(calibration.names) ^ set(NAMES)) or ["their order"]
             raise ValueError(f"calibration {calibration.robot}: the head's channels differ in {', '.join(odd)}")
         ends = [(c.low, c.high) for c in calibration.channels.values()]
         if ends != [(c.low, c.high) for c in CHANNELS]:
             raise ValueError(f"calibration {calibration.robot}: ends of travel differ from the head's (deploy/head)")
-        self.calibration = calibration
+        self.calibration, self._late = calibration, (dead_time_s, time_constant_s)
         self.pacer: Pacer | None = None
         """The thread of an open head in real time."""
         self._clock: MonotonicClock | None = None
@@ -41,7 +45,7 @@ class SimRobot:
     def open(self) -> None:
         """Build the model at neutral; in real time it lives from now on."""
         self._end()
-        self._physics = Physics(self.calibration.dead_time_s, self.calibration.time_constant_s)
+        self._physics = Physics(*self._late)
         if self._clock is not None:
             self.pacer = Pacer(self._physics, self._clock)
             self._forgotten = weakref.finalize(self, self.pacer.end)  # the thread never outlives its robot

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.motion.states import Moment, Verdict
+from deploy.motion.states import Moment, State, Verdict
 from dyad.clock import Clock
 from dyad.provenance import atomic_path
 
@@ -32,6 +32,8 @@ KEPT_FILES = 20
 MOST_EVENTS = 2000
 BURST, BURST_S = 5, 1.0
 """So many refused plans in so long are a fault."""
+FOLLOWED: tuple[State, ...] = ("following", "holding")
+GIVEN_UP: tuple[State, ...] = ("returning", "neutral")
 
 _LOG = logging.getLogger("deploy")
 
@@ -56,6 +58,7 @@ class BlackBox:
         self._refused: deque[float] = deque(maxlen=BURST)
         self._lock = threading.Lock()
         self._state = ""
+        self._resting = False
         self._pending: tuple[float, float, str] | None = None
         self._written_s = -np.inf
         self._ending = threading.Event()
@@ -67,7 +70,11 @@ class BlackBox:
         self._thread.start()
 
     def watch(self, moment: Moment) -> None:
-        """One tick of the controller. A lost robot is a fault; a stop may be a fault or the end, its giver knows."""
+        """One tick of the controller.
+
+        A lost robot is a fault, and so is a face that turns home because plans ceased to come, unless its loop had
+        said that it would rest. A stop may be a fault or the end, its giver knows.
+        """
         with self._lock:
             self._moments.append(moment)
         if moment.state != self._state:
@@ -75,16 +82,25 @@ class BlackBox:
             self.note("state", f"{before or 'none'} → {moment.state}", moment.now_s)
             if moment.state == "lost":
                 self.fault("robot lost", moment.now_s)
+            if before in FOLLOWED and moment.state in GIVEN_UP and not self._resting:
+                self.fault("no plans: the loop fell silent", moment.now_s)
 
     def judge(self, seq: int, verdict: Verdict, now_s: float) -> None:
         """What became of a plan. Five refused ones within a second are a fault."""
         if verdict == "taken":
+            self._resting = False
             return
         self.note("plan", f"{seq} {verdict}", now_s)
         if verdict == "refused" and self._state not in ("stopped", "released"):  # then it is the rule
             self._refused.append(now_s)
             if len(self._refused) == BURST and now_s - self._refused[0] <= BURST_S:
                 self.fault("refused plans", now_s)
+
+    def rest(self, why: str) -> None:
+        """No plans will come until the next one, on purpose."""
+        if not self._resting:
+            self._resting = True
+            self.note("rest", why)
 
     def note(self, kind: str, text: str, now_s: float | None = None) -> None:
         """Something worth knowing afterwards."""

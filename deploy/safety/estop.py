@@ -56,7 +56,7 @@ class KeyStop:
                 return
             if not key:
                 return
-            self._stop(f"key {key[:1]!r}")
+            self._stop(f"key {key[:1].decode('latin-1')!r}")
 
 
 def _in_foreground(descriptor: int) -> bool:

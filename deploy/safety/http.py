@@ -3,8 +3,10 @@
 On loopback everybody on this machine may ask; reachable from elsewhere, everything wants `Authorization: Bearer TOKEN`,
 a token of its own (`--http-token-file`): it travels unencrypted, so whoever can listen there may use it.
 A browser's page from another origin is refused, and so is a name that only points at this machine: a web site must not
-stop a robot, still less arm it. Bodies are read up to 1 kB and ignored. A request has five seconds altogether, and
-where there are too many the oldest is hung up on: whoever is slow or idle keeps nobody from the stop.
+stop a robot, still less arm it. Whoever is let in is stopped for at the first line: a stop waits for no body, and a
+slash, a query or a capital too many does not turn it away. Bodies are read up to 1 kB and ignored. A request has five
+seconds altogether, and where there are too many the oldest is hung up on: whoever is slow or idle keeps nobody from the
+stop.
 """
 
 import contextlib
@@ -141,26 +143,34 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE_S
     server_version, sys_version = "rapport", ""
 
+    def do_HEAD(self) -> None:
+        """The same without the page, for monitors that look at the status only."""
+        self.do_GET()
+
     def do_GET(self) -> None:
         """Answer with a page."""
         if not self._admitted():
             return
-        if self.path == "/healthz":
+        page = _page(self.path)
+        if page == "healthz":
             well, words = self.server.pages.health()
             status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
             self._answer(status, json.dumps(words), "application/json")
-        elif self.path == "/metrics":
+        elif page == "metrics":
             self._answer(HTTPStatus.OK, self.server.pages.metrics(), CONTENT_TYPE)
         else:
             self._answer(HTTPStatus.NOT_FOUND, "GET /healthz or /metrics, POST /estop or /arm\n")
 
     def do_POST(self) -> None:
-        """Stop, or arm."""
-        if not (self._admitted() and self._read_body()):
+        """Stop, at once and however it is spelt; or arm, just as it is spelt."""
+        if not self._admitted():
             return
-        if self.path == "/estop":
+        if _page(self.path) == "estop":
             self.server.pages.stop(f"POST /estop from {self.client_address[0]}")
             self._answer(HTTPStatus.OK, "stopped\n")
+            self._read_body()  # or the answer could be lost with what was never read
+        elif (wrong := self._read_body()) is not None:
+            self._refuse(*wrong)
         elif self.path == "/arm":
             self.server.pages.arm()
             self._answer(HTTPStatus.OK, "armed\n")
@@ -181,15 +191,15 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(HTTPStatus.UNAUTHORIZED, "wanted: Authorization: Bearer TOKEN")
         return True
 
-    def _read_body(self) -> bool:
-        """Take what was sent along, if it is small."""
+    def _read_body(self) -> tuple[HTTPStatus, str] | None:
+        """Take what was sent along, if it is small; else what is wrong with it."""
         length = self.headers.get("Content-Length", "0")
         if self.headers.get("Transfer-Encoding") or not (length.isascii() and length.isdigit()):
-            return self._refuse(HTTPStatus.LENGTH_REQUIRED, "a body of known length, please")
+            return HTTPStatus.LENGTH_REQUIRED, "a body of known length, please"
         if len(length) > 9 or int(length) > LARGEST_BODY_BYTES:
-            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LARGEST_BODY_BYTES} bytes of body")
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LARGEST_BODY_BYTES} bytes of body"
         self.rfile.read(int(length))
-        return True
+        return None
 
     def _refuse(self, status: HTTPStatus, why: str) -> bool:
         self.server.complain("http_refused", f"{self.client_address[0]} {self.command} {self.path[:80]}: {why}")
@@ -207,8 +217,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", "Bearer")
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """To the log, quietly."""
         _LOG.debug("http: %s " + format, self.client_address[0], *args)
+
+
+def _page(path: str) -> str:
+    """The page that a path means, whatever query, slashes or capitals come with it."""
+    return path.partition("?")[0].strip("/").lower()

@@ -48,6 +48,7 @@ def of_status(status: Status) -> list[Metric]:
     more = {"plan_left": status.plan_left_s, "last_plan_age": status.last_plan_age_s}
     counts = [({"what": name}, float(n)) for name, n in vars(status.counts).items()]
     states = [({"state": name}, float(name == status.state)) for name in STATES]
+    may_hold = [({}, float(status.doubt is not None))]
     gauges = [
         Metric(f"rapport_{name}_seconds", "gauge", _HELP[name], [({}, value)]) for name, value in (ages | more).items()
     ]
@@ -55,6 +56,7 @@ def of_status(status: Status) -> list[Metric]:
         Metric("rapport_state", "gauge", "1 for the state that the controller is in.", states),
         Metric("rapport_events_total", "counter", "Plans, ticks and mishaps of the controller.", counts),
         Metric("rapport_stop_latched", "gauge", "1 after an emergency stop.", [({}, float(bool(status.stop_reason)))]),
+        Metric("rapport_may_hold", "gauge", "1 where it was to let go and may hold on.", may_hold),
         *gauges,
     ]
 

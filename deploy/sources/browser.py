@@ -12,7 +12,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from deploy.sources.capture import Senses
 from deploy.sources.container import Mono, rgb
@@ -48,18 +48,20 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> "Address":
         """From `webrtc[://host[:port][?token_file=…&cert=…&key=…]]`; ValueError says what is missing."""
-        parts = urlsplit(url if "://" in url else "webrtc://")
+        parts, port = _split(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         unknown = set(query) - {"token_file", "cert", "key"}
         if unknown:
             raise ValueError(f"{url}: unknown {sorted(unknown)[0]!r}; known: token_file, cert, key")
         address = cls(
             host=parts.hostname or HOST,
-            port=PORT if parts.port is None else parts.port,
+            port=PORT if port is None else port,
             token=Path(query["token_file"]).read_text(encoding="utf8").strip() if "token_file" in query else "",
             cert=Path(query["cert"]) if "cert" in query else None,
             key=Path(query["key"]) if "key" in query else None,
         )
+        if address.key and not address.cert:
+            raise ValueError(f"{url}: a key wants its certificate, too (&cert=FILE)")
         if not address.is_loopback and len(address.token) < 16:
             raise ValueError(
                 f"webrtc://{address.host}: others could look through the robot's eyes; give a file with a token of 16 "
@@ -78,12 +80,35 @@ class Address:
         return f"{'https' if self.cert else 'http'}://{host}:{self.port if port is None else port}/"
 
     def tls(self) -> ssl.SSLContext | None:
-        """Certificate and key, where given."""
+        """Certificate and key, where given; OSError names a file that cannot be read, ValueError one that is no use."""
         if self.cert is None:
             return None
+        for file in filter(None, (self.cert, self.key)):
+            file.read_bytes()  # the library's own error would not name it
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.cert, self.key)
+        try:
+            context.load_cert_chain(self.cert, self.key)
+        except ssl.SSLError as error:
+            raise ValueError(
+                f"{self.cert}: no certificate with its key in {self.key or 'the same file'} "
+                f"({error.reason or error.strerror}); give PEM files of one pair, ?cert=FILE&key=FILE"
+            ) from None
         return context
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    """The address's parts and its port, where it says one; ValueError for what is none."""
+    wrong = ValueError(f"{url}: wanted an address such as webrtc://{HOST}:{PORT}; write an IPv6 address in brackets")
+    try:
+        parts = urlsplit("webrtc://" if url == "webrtc" else url)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    if url != "webrtc" and not url.startswith("webrtc://"):
+        raise wrong
+    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+        raise wrong
+    return parts, port
 
 
 class Peer:

@@ -31,6 +31,8 @@ MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, Runtim
 
 def why(error: BaseException) -> str:
     """The reason alone: FFmpeg's own text repeats the address, and with it a camera's password."""
+    if isinstance(error, av.error.ExitError):  # "Immediate exit requested": by the time limit that we gave it
+        return "nothing came in time"
     said = str(getattr(error, "strerror", None) or error)
     return f"{type(error).__name__}: {said}" if isinstance(error, MISTAKES) else said
 

@@ -44,7 +44,10 @@ def open_file(source: str, audio: str | None, spec: StudentSpec, max_frames: int
 
 def _path(name: str) -> Path:
     """The file; FFmpeg takes what is before a colon for a protocol unless the path is absolute."""
-    return Path(name).absolute() if ":" in name else Path(name)
+    path = Path(name).absolute() if ":" in name else Path(name)
+    if path.is_dir():
+        raise MediaError(f"{path}: is a folder; give a file in it")
+    return path
 
 
 def open_live(

@@ -8,6 +8,7 @@ localhost only, so another machine needs a certificate too. No outside server is
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 import threading
@@ -57,7 +58,10 @@ class WebRtc:
             self._socket.listen()
         except OSError as error:
             self.close()
-            raise MediaError(f"{self.address.page()}: cannot listen ({error.strerror}); choose another port") from None
+            wrong = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+            raise MediaError(
+                f"{self.address.page()}: cannot listen ({error.strerror}); choose another {wrong}"
+            ) from None
 
     @property
     def port(self) -> int:
