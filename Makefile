@@ -45,6 +45,7 @@ bench:
 	$(if $(CLIPS),uv run python -m benchmarks.faces --clips $(CLIPS))
 	uv run python benchmarks/student.py
 	uv run python -m benchmarks.metrics
+	uv run python -m benchmarks.intervals
 	uv run python benchmarks/teacher.py
 	uv run python -m benchmarks.figures
 

@@ -121,10 +121,23 @@ def labelling(result: dict[str, Any]) -> str:
 
 def scoring(result: dict[str, Any]) -> str:
     """How fast the REACT scores are beside the reference's own way of computing them."""
-    named = {"CCC": "CCC", "TLCC": "TLCC", "DTW, all neighbours": "DTW", "DTW, all neighbours, noise": "DTW on noise"}
-    said = [f"{title} {result['rows'][key]['ratio']:.1f} ×" for key, title in named.items()]
+    count, rows = result["run"]["config"]["items"], result["rows"]
+    named = {
+        "CCC": "CCC {} ×",
+        "TLCC": "TLCC {} ×",
+        "DTW, 2 neighbours": "DTW {} × with two appropriate reactions",
+        "DTW, all neighbours": f"{{}} × with {count}",
+        "DTW, all neighbours, noise": "{} × on noise",
+        "DTW without numba, one prediction": "{} × without numba",
+    }
+    said = [told.format(f"{rows[key]['ratio']:.1f}") for key, told in named.items() if key in rows]
     source = "[results](benchmarks/results/metrics.json), [definitions and pitfalls](docs/metrics.md)"
-    return f"REACT scores beside one pair at a time with the reference's algorithm: {', '.join(said)} ({source})."
+    lines = [f"REACT scores beside one pair at a time with the reference's algorithm: {', '.join(said)} ({source})."]
+    if "memory" in result:
+        items, scores = result["memory"]["items"], result["memory"]["scores"]
+        most = max(scores.values(), key=lambda score: score["growth"])["growth"]
+        lines.append(f"From {items[0]} to {items[-1]:,} items memory grows with the power {most:.2f} of them at most.")
+    return " ".join(lines)
 
 
 BLOCKS = {

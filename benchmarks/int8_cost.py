@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distill.comparison import macro_ccc
 from dyad.action_units import SEED17
 from dyad.config import as_dict, parse, run_main
-from dyad.layouts import processed
+from dyad.layouts import processed, recordings
 from dyad.metrics import agreement, bootstrap
 from dyad.metrics.classification import best_threshold
 from dyad.predictions import PredictionStore
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     """Count, resample, print, write."""
     config = parse(Config, argv, prog="python -m benchmarks.int8_cost", description=(__doc__ or "").split("\n")[0])
     sessions = processed.load(config.dataset, "val", au_names=SEED17.units)
-    draws = bootstrap.resample_counts(len(sessions), config.resamples)
+    over = bootstrap.Resampling.of(recordings.of(config.dataset, sessions), config.resamples)
     points: dict[str, list[list[float]]] = {"macro F1": [], "macro CCC": []}
     gaps: dict[str, list[Array]] = {"macro F1": [], "macro CCC": []}
     for whole, plain in zip(config.int8, config.float32, strict=True):
@@ -92,12 +92,12 @@ def main(argv: list[str] | None = None) -> int:
         ]
         for i, (name, score) in enumerate((("macro F1", macro_f1), ("macro CCC", macro_ccc))):
             points[name].append([float(score(x[i].sum(axis=0))) for x in both])
-            resampled = [bootstrap.bootstrap(x[i], score, draws) for x in both]
+            resampled = [bootstrap.bootstrap(x[i], score, over.counts) for x in both]
             gaps[name].append(resampled[0] - resampled[1])
     result: dict[str, object] = {}
     for name, pairs in points.items():
         int8, plain = np.mean(pairs, axis=0)
-        low, high = bootstrap.interval(np.mean(gaps[name], axis=0))
+        low, high = over.interval(float(int8 - plain), np.mean(gaps[name], axis=0))
         result[name] = {
             "int8": round(float(int8), 4), "float32": round(float(plain), 4),
             "difference": [round(float(x), 4) for x in (int8 - plain, low, high)],

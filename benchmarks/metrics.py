@@ -5,8 +5,9 @@
 The plain side is the algorithm of the published evaluation: `numpy.cov` per pair and channel, one `numpy.corrcoef` per
 lag and channel, one full time warping per pair and group of channels (tslearn's where it is installed, else the same
 double loop, compiled where numba is). Noise is the worst case of time warping: no neighbour is ruled out early. Both
-sides take turns on one thread; processor seconds, medians, and the ratios of each turn.
-Writes benchmarks/results/metrics.json; the last line is one JSON object.
+sides take turns on one thread; processor seconds, medians, and the ratios of each turn. Memory is measured beside it
+(`metrics_memory`). Writes benchmarks/results/metrics.json; the last line is one JSON object. Exits with 1 where a goal
+is missed.
 """
 
 import os
@@ -26,14 +27,14 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from benchmarks import metrics_memory  # noqa: E402
+from benchmarks.metrics_plain import plain_ccc, plain_distance, plain_dtw, plain_offset  # noqa: E402
 from dyad.config import as_dict, parse, run_main  # noqa: E402
 from dyad.metrics import react, synchrony, warping  # noqa: E402
 from dyad.provenance import run_card, write_json  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 Floats = NDArray[np.float32]
-Pairs = list[tuple[int, int]]
-MAX_LAG = 49
 GOALS = {
     "CCC": 15.0,
     "TLCC": 50.0,
@@ -41,6 +42,9 @@ GOALS = {
     "DTW, all neighbours": 3.0,
     "DTW, all neighbours, noise": 3.0,
 }
+"""Least ratio of the times."""
+LARGEST_DIFFERENCE = 1e-6
+"""Between the results of both sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,57 +79,6 @@ def arrays(config: Config) -> tuple[Floats, Floats, Floats]:
 
     pred = np.stack([late(8 + 2 * k, 0.1) for k in range(config.predictions)], axis=1)
     return pred.astype(np.float32), late(12, 0.05).astype(np.float32), late(0, 0).astype(np.float32)
-
-
-def plain_ccc(pred: Floats, true: Floats) -> float:
-    """One `numpy.cov` per channel."""
-    values = []
-    for d in range(true.shape[1]):
-        p, y = pred[:, d], true[:, d]
-        covariance = np.cov(y, p)
-        scale = np.sqrt(np.diag(covariance))
-        r = np.clip(np.nan_to_num(covariance / scale[:, None] / scale[None]), -1, 1)[0, 1]
-        gap = np.mean(y) - np.mean(p)
-        values.append(2 * r * np.std(y) * np.std(p) / (np.var(y) + np.var(p) + gap**2 + 1e-8))
-    return float(np.mean(values))
-
-
-def plain_offset(pred: Floats, speaker: Floats) -> int:
-    """One `numpy.corrcoef` per lag and channel."""
-    curve = []
-    for lag in range(-MAX_LAG, MAX_LAG + 1):
-        a, b = (pred[:lag], speaker[-lag:]) if lag < 0 else (pred[lag:], speaker[: len(speaker) - lag])
-        r = [float(np.corrcoef(a[:, d], b[:, d])[0, 1]) for d in range(a.shape[1])]
-        curve.append(synchrony.float32_mean(r))
-    return MAX_LAG - int(np.argmax(curve))
-
-
-def double_loop(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Time warping as in the textbook."""
-    path = np.full((len(x) + 1, len(y) + 1), np.inf)
-    path[0, 0] = 0.0
-    for i in range(len(x)):
-        for j in range(len(y)):
-            cost = 0.0
-            for d in range(x.shape[1]):
-                cost += (x[i, d] - y[j, d]) ** 2
-            path[i + 1, j + 1] = cost + min(path[i, j], path[i, j + 1], path[i + 1, j])
-    return path[-1, -1] ** 0.5
-
-
-def plain_dtw() -> tuple[str, Callable[[Any, Any], float]]:
-    """Name and function of the time warping to compare with."""
-    if importlib.util.find_spec("tslearn"):
-        metrics = importlib.import_module("tslearn.metrics")
-        return f"tslearn {importlib.metadata.version('tslearn')}", metrics.dtw
-    if importlib.util.find_spec("numba"):
-        return "double loop, numba", importlib.import_module("numba").njit(double_loop)
-    return "double loop, Python", double_loop
-
-
-def plain_distance(dtw: Callable[[Any, Any], float], pred: Floats, true: Floats) -> float:
-    """Weighted sum over the three groups of channels."""
-    return sum(weight * dtw(pred[:, first:end], true[:, first:end]) for first, end, weight in react.GROUPS)
 
 
 def best_of(score: Callable[[Floats, Floats], float], best: Callable[..., float], case: "Case") -> NDArray[np.float64]:
@@ -224,10 +177,21 @@ def without_numba(dtw: Callable[[Any, Any], float], case: Case) -> dict[str, Any
         warping.kernel = fastest
 
 
+def missed(rows: dict[str, dict[str, Any]], memory: dict[str, dict[str, Any]]) -> list[str]:
+    """The goals that were not reached, in words."""
+    slow = [f"{n}: {rows[n]['ratio']} times as fast, wanted {g:g}" for n, g in GOALS.items() if rows[n]["ratio"] < g]
+    wrong = [f"{n}: off by {r['largest_difference']:.1e}" for n, r in rows.items()
+             if not r["largest_difference"] <= LARGEST_DIFFERENCE]  # fmt: skip
+    wide = [f"{n}: memory grows with the power {m['growth']} of the items, wanted {metrics_memory.GOAL} or less"
+            for n, m in memory.items() if m["growth"] > metrics_memory.GOAL]  # fmt: skip
+    return slow + wrong + wide
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Time, print the table and the JSON line."""
+    """Time, print the tables and the JSON line; 1 where a goal is missed."""
     config = parse(Config, argv, prog="python -m benchmarks.metrics", description=(__doc__ or "").splitlines()[0])
     rows, name = rows_of(config)
+    memory = metrics_memory.measure(config.seed)
     print(f"{'score':36s} {'plain':>9s} {'ours':>9s} {'ratio':>8s}  {'difference':>10s}   CPU seconds, one thread")
     for title, row in rows.items():
         goal = f"goal {GOALS[title]:.0f}" if title in GOALS else ""
@@ -235,15 +199,22 @@ def main(argv: list[str] | None = None) -> int:
             f"{title:36s} {row['plain_s']:9.3f} {row['ours_s']:9.3f} {row['ratio']:7.1f}x  "
             f"{row['largest_difference']:10.1e}   {goal}"
         )
+    print(f"peak memory, MB, of {', '.join(map(str, metrics_memory.ITEMS))} items")
+    for score, row in memory.items():
+        print(f"{score:36s} {' '.join(f'{v:9.3f}' for v in row['peak_mb'])}   grows with the power {row['growth']:.2f}")
+    failed = missed(rows, memory)
+    for line in failed:
+        print(f"missed: {line}")
     card = run_card(command="python -m benchmarks.metrics", config=as_dict(config) | {"out": config.out.name})
     for package in ("numba", "tslearn"):
         if importlib.util.find_spec(package):
             card["versions"][package] = importlib.metadata.version(package)
     result: dict[str, Any] = {"plain_dtw": name, "numba": bool(importlib.util.find_spec("numba")), "rows": rows}
+    result |= {"memory": {"items": metrics_memory.ITEMS, "scores": memory}, "missed": failed}
     result |= {"load_average": [round(v, 2) for v in os.getloadavg()], "run": card}
     write_json(config.out, result)
     print(json.dumps(result))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

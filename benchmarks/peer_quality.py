@@ -49,13 +49,13 @@ def train(trainer: Trainer) -> ResNetGru:
     """The peer after as many steps as the arm takes; averaged as the student is."""
     torch.manual_seed(trainer.config.seed)
     peer = ResNetGru(trainer.spec, STRIDE)
-    peer.heads.start_at(torch.from_numpy(trainer.mean), torch.from_numpy(trainer.rate))
+    peer.heads.start_at(torch.from_numpy(trainer.data.mean), torch.from_numpy(trainer.data.rate))
     parameters = [p for n, p in peer.named_parameters() if not n.startswith("vision.")]
     averaged = copy.deepcopy(peer)
     optimizer = torch.optim.AdamW(parameters, weight_decay=trainer.config.weight_decay)
     for step in range(trainer.config.steps):
         trainer.step = step
-        batch = trainer.clips(step)
+        batch = trainer.data.batch(step)
         peer.train()
         for group in optimizer.param_groups:
             group["lr"] = trainer.rate_now()
@@ -85,7 +85,7 @@ def run_of(config: Config, arms: Arms, seed: int) -> Run:
         peer = train(trainer)
 
         def said(session: TrainingSession) -> tuple[Floats, Floats]:
-            return predict(peer, session, seen=look(trainer.model, session, trainer.kept_in(session)))
+            return predict(peer, session, seen=look(trainer.model, session, trainer.data.kept_in(session)))
 
         keep(kept, *score(trainer, said))
     return read(kept, NAME, seed)

@@ -16,6 +16,7 @@ from distill.evidence import Evidence
 from distill.rivals import Said
 from distill.scoring import MODEL, Groups, System
 from dyad.metrics import calibration, classification, events
+from dyad.metrics.bootstrap import Resampling
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -29,6 +30,7 @@ class Activity:
 
     systems: dict[str, System]
     thresholds: dict[str, list[float]]
+    """Per unit; of cross-fitted ones the median over sessions, rounded down to one of them."""
     tuned_on: dict[str, str]
     base_rate: list[float]
     """Share of the scored frames in which each unit is active: what a guesser's precision is."""
@@ -37,17 +39,17 @@ class Activity:
     tolerance_frames: int
 
 
-def activity(evidence: Evidence, horizon: int, counts: Array, *, seed: int, tolerance_frames: int) -> Activity:
+def activity(evidence: Evidence, horizon: int, over: Resampling, *, seed: int, tolerance_frames: int) -> Activity:
     """Score the model and all that stands beside it."""
-    column, units = evidence.horizons.index(horizon), len(evidence.au_names)
-    model = [c.predicted.act_prob[: c.length - horizon, column] for c in evidence.cases]
-    said = {MODEL: Said(model, *rivals.tuned(evidence.tuning, column, horizon, units))}
-    said |= rivals.activations(evidence, horizon, seed)
+    said = {MODEL: rivals.model(evidence, horizon)} | rivals.activations(evidence, horizon, seed)
     true = [c.active(horizon) for c in evidence.cases]
     groups = scoring.groups_of(evidence)
     return Activity(
-        systems={name: _system(one, true, counts, groups, tolerance_frames) for name, one in said.items()},
-        thresholds={name: [float(v) for v in one.thresholds] for name, one in said.items()},
+        systems={name: _system(one, true, over, groups, tolerance_frames) for name, one in said.items()},
+        thresholds={
+            name: [float(v) for v in np.quantile(one.thresholds, 0.5, axis=0, method="inverted_cdf")]
+            for name, one in said.items()
+        },
         tuned_on={name: one.tuned_on for name, one in said.items()},
         base_rate=[float(v) for v in scoring.mean_defined(np.concatenate(true).T.astype(np.float64))],
         reliability={name: reliability(one.act, true) for name, one in said.items()},
@@ -55,14 +57,15 @@ def activity(evidence: Evidence, horizon: int, counts: Array, *, seed: int, tole
     )
 
 
-def _system(said: Said, true: Sequence[Floats], counts: Array, groups: Groups, tolerance_frames: int) -> System:
-    frames = np.stack([hits(p >= said.thresholds, y) for p, y in zip(said.act, true, strict=True)])
-    fired = np.stack([_events(p >= said.thresholds, y, tolerance_frames) for p, y in zip(said.act, true, strict=True)])
+def _system(said: Said, true: Sequence[Floats], over: Resampling, groups: Groups, tolerance_frames: int) -> System:
+    guesses = [p >= at for p, at in zip(said.act, said.thresholds, strict=True)]
+    frames = np.stack([hits(g, y) for g, y in zip(guesses, true, strict=True)])
+    fired = np.stack([_events(g, y, tolerance_frames) for g, y in zip(guesses, true, strict=True)])
     gaps = np.stack([_gaps(p, y) for p, y in zip(said.act, true, strict=True)])
     whole = _of_counts(frames.sum(axis=0), fired.sum(axis=0), gaps.sum(axis=0))
-    drawn = _of_counts(*(scoring.added(counts, x) for x in (frames, fired, gaps)))
-    whole["auprc"], drawn["auprc"] = areas(said.act, true, counts)
-    return scoring.system({n: whole[n] for n in SCORES}, {n: drawn[n] for n in SCORES}, groups)
+    drawn = _of_counts(*(scoring.added(over.counts, x) for x in (frames, fired, gaps)))
+    whole["auprc"], drawn["auprc"] = areas(said.act, true, over.counts)
+    return scoring.system({n: whole[n] for n in SCORES}, {n: drawn[n] for n in SCORES}, groups, over)
 
 
 def _of_counts(frames: Array, fired: Array, gaps: Array) -> dict[str, Array]:

@@ -179,7 +179,7 @@ def _train(config: Config, train: TrainConfig) -> tuple[NDArray[np.float64], NDA
         if store is not None:
             stored = store.read(session.id)
             return stored.prob, stored.act_prob
-        return predict(model, session, seen=look(model, session, trainer.kept_in(session)))
+        return predict(model, session, seen=look(model, session, trainer.data.kept_in(session)))
 
     return score(trainer, said)
 
@@ -189,12 +189,12 @@ def score(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Sums [S, H, A, 8] and average precision [H, A] of what is `said` (probability, activation), and the sessions."""
     sums, curves, horizons = [], [], trainer.spec.horizons
-    for session in trainer.val_set:
+    for session in trainer.data.val:
         prob, act = said(session)
-        sums.append([_sums(prob, session.prob, i, h, trainer.mean) for i, h in enumerate(horizons)])
+        sums.append([_sums(prob, session.prob, i, h, trainer.data.mean) for i, h in enumerate(horizons)])
         curves.append((act, session.act))
     precision = np.array([_precision(curves, i, h) for i, h in enumerate(horizons)])
-    return np.array(sums), precision, [session.id for session in trainer.val_set]
+    return np.array(sums), precision, [session.id for session in trainer.data.val]
 
 
 def _sums(prob: Floats, true: Floats, column: int, horizon: int, mean: Floats) -> NDArray[np.float64]:

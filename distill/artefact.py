@@ -33,10 +33,9 @@ def _required(path: Path, maker: str) -> dict[str, Any]:
 
 
 def predict(
-    config: Config, au_names: tuple[str, ...], scored: list[Session], train: list[Session]
+    config: Config, au_names: tuple[str, ...], wanted: dict[str, list[Session]]
 ) -> tuple[dict[str, PredictionStore], dict[str, str]]:
-    """Stores by split, and hashes of what made them. A given store may hold both splits."""
-    wanted = {config.split: scored} | ({"train": train} if train else {})
+    """Stores by split, and hashes of what made them. A given store may hold several splits."""
     if config.predictions is not None:
         store = PredictionStore.open(config.predictions, au_names=au_names)
         return dict.fromkeys(wanted, store), {"predictions": sha256_file(config.predictions / "store.json")}
@@ -66,7 +65,7 @@ def _run_engine(config: Config, split: str, out: Path) -> None:
 def _run_checkpoint(
     config: Config, au_names: tuple[str, ...], wanted: dict[str, list[Session]], stores: Path
 ) -> dict[str, str]:
-    """Stream sessions through the student in torch; of the training split only those that tune."""
+    """Stream sessions through the student in torch; of the training split only those that the draws are fitted on."""
     import torch
     from tqdm import tqdm
 
@@ -80,7 +79,7 @@ def _run_checkpoint(
     model = checkpoint.load(config.checkpoint)
     made_by = checkpoint.content_hash(config.checkpoint)
     for split, sessions in wanted.items():
-        chosen = sessions if split == config.split else sessions[: config.threshold_sessions]
+        chosen = sessions[: config.fitting_sessions] if split == "train" != config.split else sessions
         failed = front_cache.ensure_all(config.dataset, chosen, model.spec, workers=config.workers)
         for session_id, reason in failed.items():
             print(f"left out {session_id}: {reason}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from distill import scoring
 from distill.evidence import Case, Evidence
 from distill.scoring import Score
-from dyad.metrics import bootstrap
+from dyad.metrics.bootstrap import Resampling
 
 Floats = NDArray[np.float32]
 
@@ -32,16 +32,16 @@ def bound(evidence: Evidence, horizon: int, sessions: int, listeners: int, resam
         return None
     true = [case.true(horizon) for case in cases]
     reference, column = np.nan_to_num(evidence.mean), evidence.horizons.index(horizon)
-    counts = scoring.draws(len(cases), resamples, seed)
+    over = Resampling.of([case.recording for case in cases], resamples, seed)
     said = [c.predicted.prob[: len(y), column] for c, y in zip(cases, true, strict=True)]
     best, model = (
-        scoring.agreement_system(scoring.session_sums(curves, true, reference), counts, {})
+        scoring.agreement_system(scoring.session_sums(curves, true, reference), over, {})
         for curves in (best_curves(cases, evidence.au_names, horizon, listeners), said)
     )
     shares = {}
     for name in ("macro_skill", "macro_ccc"):
         ratio = model.resampled[name] / np.where(best.resampled[name] > 1e-3, best.resampled[name], np.nan)
-        shares[name] = Score(model.macro[name].value / best.macro[name].value, *bootstrap.interval(ratio))
+        shares[name] = scoring.score(model.macro[name].value / best.macro[name].value, ratio, over)
     return Bound(
         sessions=len(cases),
         skill=best.macro["macro_skill"].value,

@@ -20,8 +20,9 @@ from distill.batches import known_mean
 from dyad.action_units import RARE, SEED17
 from dyad.clock import FPS
 from dyad.config import as_dict
-from dyad.layouts import processed
+from dyad.layouts import processed, recordings
 from dyad.metrics import agreement, bootstrap
+from dyad.metrics.bootstrap import Resampling
 from dyad.provenance import atomic_path, run_card, write_json
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def skill(totals: Array) -> Array:
 
 
 SCORES: dict[str, Callable[[Array], Array]] = {"macro CCC": macro_ccc, "skill": skill}
+RANGES = {"macro CCC": (-1.0, 1.0), "skill": (-np.inf, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,18 @@ class Row:
     """CCC of every unit at the horizon compared; None where it never varies."""
 
 
-def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
-    """Rows in the order of the arms; the first one's differences are 0."""
+def rows_of(runs: Sequence[Run], horizon: int, resamples: int, of: Sequence[str] | None = None) -> list[Row]:
+    """Rows in the order of the arms; the first one's differences are 0. `of` says each session's recording."""
     names = list(dict.fromkeys(run.arm for run in runs))
-    counts = bootstrap.resample_counts(len(runs[0].sums), resamples)
+    over = Resampling.of(of or range(len(runs[0].sums)), resamples)
     point: dict[str, dict[str, Array]] = {}
     drawn: dict[str, dict[str, Array]] = {}
     for name in names:
         of_arm = [run.sums[:, horizon] for run in runs if run.arm == name]
         point[name] = {k: np.array([score(x.sum(axis=0)) for x in of_arm]) for k, score in SCORES.items()}
         drawn[name] = {
-            k: np.mean([bootstrap.bootstrap(x, score, counts) for x in of_arm], axis=0) for k, score in SCORES.items()
+            k: np.mean([bootstrap.bootstrap(x, score, over.counts) for x in of_arm], axis=0)
+            for k, score in SCORES.items()
         }
     first = names[0]
     made = []
@@ -80,15 +83,9 @@ def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
             Row(
                 name,
                 {k: float(v.mean()) for k, v in point[name].items()},
-                {k: bootstrap.interval(drawn[name][k]) for k in SCORES},
+                {k: over.interval(float(point[name][k].mean()), drawn[name][k], RANGES[k]) for k in SCORES},
                 {k: [round(float(x), 4) for x in v] for k, v in point[name].items()},
-                {
-                    k: (
-                        float(point[name][k].mean() - point[first][k].mean()),
-                        *bootstrap.interval(drawn[name][k] - drawn[first][k]),
-                    )
-                    for k in SCORES
-                },
+                {k: _gap(point[name][k] - point[first][k], drawn[name][k] - drawn[first][k], over) for k in SCORES},
                 float(np.nanmean([run.precision[horizon] for run in of_arm])),
                 [
                     float(np.mean([macro_ccc(r.sums[:, h].sum(axis=0)) for r in of_arm]))
@@ -98,6 +95,12 @@ def rows_of(runs: Sequence[Run], horizon: int, resamples: int) -> list[Row]:
             )
         )
     return made
+
+
+def _gap(gaps: Array, drawn: Array, over: Resampling) -> tuple[float, float, float]:
+    """Mean difference of two arms over seeds, with its interval from the same of every resample [R]."""
+    gap = float(gaps.mean())
+    return gap, *over.interval(gap, drawn)
 
 
 @dataclass(frozen=True)
@@ -198,9 +201,10 @@ def compare(config: Config, arms: Arms, runs: Sequence[Run], question: str = "")
     """Score the runs and, on synthetic dyads, the bound. `question` stands instead of the arms' own."""
     spec = spec_of(settings(config, arms, next(iter(arms.arms)), runs[0].seed))
     sessions = processed.load(config.dataset, "val", au_names=spec.au_names)
+    recording = dict(zip((s.id for s in sessions), recordings.of(config.dataset, sessions), strict=True))
     return Comparison(
         question or arms.question,
-        rows_of(runs, config.horizon, config.resamples),
+        rows_of(runs, config.horizon, config.resamples, [recording[name] for name in runs[0].ids]),
         len(runs[0].sums),
         len({run.seed for run in runs}),
         _bound(config, sessions),

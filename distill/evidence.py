@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill import artefact
-from dyad.layouts import processed
+from dyad.layouts import processed, recordings
 from dyad.metrics.checks import require_finite
 from dyad.predictions import Predictions, PredictionStore
 from dyad.provenance import read_json
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 ROWS = ("model", "mean", "mimicry", "mimicry, spread", "another listener", "random", "last value", "ground truth")
 """Rows that every table has, as far as they can be computed."""
+SEEN = ("train", "val")
+"""Splits that nothing else is tuned on: thresholds of their sessions come from the split's other recordings."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Case:
     predicted: Predictions
     speaker: Floats | None
     truth: Path | None
+    recording: str
+    """What it shares with other sessions; intervals and thresholds never take it apart."""
 
     def true(self, horizon: int) -> Floats:
         """Annotated probability [T - horizon, A] that the predictions of a horizon were meant for."""
@@ -59,7 +63,7 @@ class Baseline:
     horizons: tuple[int, ...]
     predicted: list[Predictions]
     tuning: list[Case]
-    """Its training sessions, for thresholds; empty when it brought none."""
+    """Validation sessions for its thresholds, as `Evidence.tuning`."""
     draws: list[Floats] | None
     """[K, T, A] of every session; row t is what it showed at frame t."""
     look_ahead_frames: int = 0
@@ -75,7 +79,9 @@ class Evidence:
     horizons: tuple[int, ...]
     cases: list[Case]
     tuning: list[Case]
-    """Training sessions that are predicted too: thresholds and the stochastic head come from them."""
+    """Validation sessions, when others are scored: thresholds come from them. Empty: the scored ones cross-fit."""
+    fitting: list[Case]
+    """Training sessions that are predicted too: the stochastic head comes from them."""
     train: list[Session]
     train_speakers: list[Floats | None]
     inputs: dict[str, str]
@@ -107,23 +113,26 @@ def gather(config: Config) -> Evidence:
     au_names = artefact.units(config)
     scored = processed.load(config.dataset, config.split, au_names=au_names)
     train = scored if config.split == "train" else processed.load(config.dataset, "train", au_names=au_names)
-    tuned_on = [] if config.split == "train" else train
-    stores, inputs = artefact.predict(config, au_names, scored, tuned_on)
+    aside = _aside(config, au_names)
+    fitted_on = train if config.samples and config.split != "train" else []
+    wanted = {config.split: scored} | ({"val": aside} if aside else {}) | ({"train": fitted_on} if fitted_on else {})
+    stores, inputs = artefact.predict(config, au_names, wanted)
     store = stores[config.split]
     if config.horizon not in store.horizons:
         raise ValueError(f"horizon {config.horizon} is not predicted; choose one of {list(store.horizons)}")
     held = set(store.ids())
-    cases = [_case(config.dataset, s, store) for s in scored if s.id in held]
+    cases = _cases(config.dataset, scored, store)
     if not cases:
         raise ValueError(f"none of the {len(scored)} sessions of {config.split!r} has predictions; predict them first")
-    baselines = [_baseline(config, folder, au_names, cases, tuned_on) for folder in config.baseline]
+    baselines = [_baseline(config, folder, au_names, cases, aside) for folder in config.baseline]
     _refuse_twins([b.name for b in baselines])
     return Evidence(
         source=str(config.checkpoint or config.engine or config.predictions),
         au_names=au_names,
         horizons=store.horizons,
         cases=cases,
-        tuning=_tuning(config.dataset, tuned_on, stores.get("train")),
+        tuning=_cases(config.dataset, aside, stores.get("val")),
+        fitting=_cases(config.dataset, fitted_on, stores.get("train")),
         train=train,
         train_speakers=[processed.speaker_units(config.dataset, s.id, au_names) for s in train],
         inputs=inputs,
@@ -133,10 +142,22 @@ def gather(config: Config) -> Evidence:
     )
 
 
-def _case(root: Path, session: Session, store: PredictionStore) -> Case:
-    truth = processed.root_of(root) / "truth" / f"{session.id}.npz"
-    speaker = processed.speaker_units(root, session.id, session.au_names)
-    return Case(session, _read(store, session.id, session.au_names), speaker, truth if truth.is_file() else None)
+def _aside(config: Config, au_names: tuple[str, ...]) -> list[Session]:
+    """Validation sessions, where others than them and training's are scored and there are any."""
+    there = (processed.root_of(config.dataset) / "processed" / "val" / "state.json").is_file()
+    return processed.load(config.dataset, "val", au_names=au_names) if config.split not in SEEN and there else []
+
+
+def _cases(root: Path, sessions: Sequence[Session], store: PredictionStore | None) -> list[Case]:
+    """Those sessions that the store holds."""
+    held, made = set(store.ids()) if store else set[str](), []
+    for session, recording in zip(sessions, recordings.of(root, sessions), strict=True):
+        if store and session.id in held:
+            truth = processed.root_of(root) / "truth" / f"{session.id}.npz"
+            speaker = processed.speaker_units(root, session.id, session.au_names)
+            said = _read(store, session.id, session.au_names)
+            made.append(Case(session, said, speaker, truth if truth.is_file() else None, recording))
+    return made
 
 
 def _read(store: PredictionStore, name: str, au_names: Sequence[str]) -> Predictions:
@@ -153,19 +174,17 @@ def _read(store: PredictionStore, name: str, au_names: Sequence[str]) -> Predict
     return said
 
 
-def _tuning(root: Path, train: Sequence[Session], store: PredictionStore | None) -> list[Case]:
-    ready = set(store.ids()) if store else set()
-    return [_case(root, s, store) for s in train if store and s.id in ready]
-
-
 def _baseline(
-    config: Config, folder: Path, au_names: tuple[str, ...], cases: Sequence[Case], train: Sequence[Session]
+    config: Config, folder: Path, au_names: tuple[str, ...], cases: Sequence[Case], aside: Sequence[Session]
 ) -> Baseline:
     """Read `predictions/`, `samples/` and `baseline.json` of a baseline's folder; a missing session is refused."""
     about = read_json(folder / "baseline.json") if (folder / "baseline.json").is_file() else {}
-    if not (folder / "predictions" / "store.json").is_file():
-        raise ValueError(f"{folder}: no predictions/ there; a baseline's folder holds a store of predictions")
-    store = PredictionStore.open(folder / "predictions", au_names=au_names)
+    store = PredictionStore.open_split(folder / "predictions", config.split, au_names=au_names)
+    if store is None:
+        raise ValueError(
+            f"{folder}: no predictions/store.json nor predictions/{config.split}/store.json there; give a baseline's "
+            "folder, or the --out of another evaluation of the same split"
+        )
     if config.horizon not in store.horizons:
         raise ValueError(
             f"{folder}: predicts {list(store.horizons)} frames ahead, but {config.horizon} is scored; "
@@ -182,7 +201,9 @@ def _baseline(
         name=str(about.get("name", folder.name)),
         horizons=store.horizons,
         predicted=[_read(store, n, au_names) for n in wanted],
-        tuning=_tuning(config.dataset, train, store),
+        tuning=_cases(
+            config.dataset, aside, PredictionStore.open_split(folder / "predictions", "val", au_names=au_names)
+        ),
         draws=draws,
         look_ahead_frames=int(about.get("look_ahead_frames", 0)),
     )

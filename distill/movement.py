@@ -10,7 +10,7 @@ Shapes: T frames, A units, S sessions, R resamples, L lags.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from distill import scoring
 from distill.evidence import Evidence
-from distill.scoring import Score
+from distill.scoring import POSITIVE, SIGNED, UNIT, Score
 from dyad.clock import FPS
 from dyad.config import PRESETS, read_yaml
 from dyad.metrics import synchrony
+from dyad.metrics.bootstrap import ANYTHING, Resampling
 from dyad.metrics.sequence import Limits, motion, smoothness
 from dyad.metrics.warping import dtw
 
@@ -34,6 +35,13 @@ MAX_LAG = FPS
 """Frames searched on either side."""
 SCORES = ("dtw", "lag_ms", "correlation", "within_a_frame", "speed_p95", "speed_above", "acceleration_above",
           "jerk_above", "jerk_p95", "smoothness")  # fmt: skip
+RANGES = {"dtw": POSITIVE, "lag_ms": (-1000.0, 1000.0), "correlation": SIGNED, "speed_p95": POSITIVE,
+          "jerk_p95": POSITIVE} | dict.fromkeys(("within_a_frame", "speed_above", "acceleration_above", "jerk_above"),
+                                                UNIT)  # fmt: skip
+FAINT = 0.1
+"""Below this correlation a lag says nothing, however sure it is."""
+SURE = 3.0
+"""Standard errors that a correlation must exceed to be no chance: it is the best of 61."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,15 @@ class Track:
     """Per unit: 95th percentile and largest speed, and share of frames above the limit; sessions averaged."""
     fastest: float
     """Largest speed of any unit in any session."""
+    noise: float
+    """What the best correlation reaches by chance; a lag is told only above it."""
+    resampled: dict[str, Array] = field(repr=False)
+    """Every resample of the scores, [R]."""
+
+    @property
+    def told(self) -> bool:
+        """Does the lag say anything?"""
+        return self.scores["correlation"].value >= self.noise
 
 
 @dataclass(frozen=True)
@@ -89,15 +106,15 @@ class Movement:
 
 
 def movement(
-    evidence: Evidence, said: Mapping[str, Sequence[Floats]], horizon: int, counts: Array, robot: Robot
+    evidence: Evidence, said: Mapping[str, Sequence[Floats]], horizon: int, over: Resampling, robot: Robot
 ) -> Movement:
     """Measure every row at one look-ahead."""
     true = [case.true(horizon) for case in evidence.cases]
     ids = [case.session.id for case in evidence.cases]
-    return Movement(robot, {name: _track(c, true, ids, counts, robot) for name, c in said.items()})
+    return Movement(robot, {name: _track(c, true, ids, over, robot) for name, c in said.items()})
 
 
-def _track(said: Sequence[Floats], true: Sequence[Floats], ids: Sequence[str], counts: Array, robot: Robot) -> Track:
+def _track(said: Sequence[Floats], true: Sequence[Floats], ids: Sequence[str], over: Resampling, robot: Robot) -> Track:
     pairs = [annotated(p, y) for p, y in zip(said, true, strict=True)]
     warped = np.array([_warped(p, y) for p, y in pairs])
     curves = np.stack([_correlations(p, y) for p, y in pairs])
@@ -105,26 +122,44 @@ def _track(said: Sequence[Floats], true: Sequence[Floats], ids: Sequence[str], c
     moved = [_moved(robot.intensity(held(p)), robot.limits, name) for p, name in zip(said, ids, strict=True)]
     speed = np.stack([m[0] for m in moved])  # [S, 3, A]: 95th percentile, largest, share above
     rest = np.stack([m[1] for m in moved])  # [S, 4]: acceleration and jerk above, jerk, smoothness
-    weights = np.concatenate([np.ones((1, len(pairs))), counts])
+    weights = np.concatenate([np.ones((1, len(pairs))), over.counts])
     mean = scoring.mean_defined
     series = {
-        "dtw": np.sqrt(_over(weights, warped[:, 0]) / _over(weights, warped[:, 1])),
-        "lag_ms": np.array([lag_ms(c) for c in _over(weights, curves)]),
-        "correlation": _over(weights, curves).max(axis=-1),
-        "within_a_frame": _over(weights, np.where(np.isnan(own), np.nan, np.abs(own) <= 1000 / FPS + 1e-9)),
-        "speed_p95": _over(weights, mean(speed[:, 0])),
-        "speed_above": _over(weights, mean(speed[:, 2])),
-        "acceleration_above": _over(weights, rest[:, 0]),
-        "jerk_above": _over(weights, rest[:, 1]),
-        "jerk_p95": _over(weights, rest[:, 2]),
-        "smoothness": _over(weights, rest[:, 3]),
+        "dtw": np.sqrt(over_sessions(weights, warped[:, 0]) / over_sessions(weights, warped[:, 1])),
+        "lag_ms": np.array([lag_ms(c) for c in over_sessions(weights, curves)]),
+        "correlation": _highest(over_sessions(weights, curves)),
+        "within_a_frame": over_sessions(weights, np.where(np.isnan(own), np.nan, np.abs(own) <= 1000 / FPS + 1e-9)),
+        "speed_p95": over_sessions(weights, mean(speed[:, 0])),
+        "speed_above": over_sessions(weights, mean(speed[:, 2])),
+        "acceleration_above": over_sessions(weights, rest[:, 0]),
+        "jerk_above": over_sessions(weights, rest[:, 1]),
+        "jerk_p95": over_sessions(weights, rest[:, 2]),
+        "smoothness": over_sessions(weights, rest[:, 3]),
     }
-    scores = {n: scoring.score(series[n][0], series[n][1:]) for n in SCORES}
+    scores = {n: scoring.score(series[n][0], series[n][1:], over, RANGES.get(n, ANYTHING)) for n in SCORES}
     per_unit = {n: [float(v) for v in mean(speed[:, i].T)] for i, n in enumerate(("p95", "largest", "above"))}
-    return Track(scores, [float(v) for v in own], per_unit, float(speed[:, 1].max()))
+    noise = _noise(curves, sum(len(y) for _, y in pairs))
+    resampled = {n: series[n][1:] for n in SCORES}
+    return Track(scores, [float(v) for v in own], per_unit, float(speed[:, 1].max()), noise, resampled)
 
 
-def _over(weights: Array, values: Array) -> Array:
+def _noise(curves: Array, frames: int) -> float:
+    """Correlation that sessions' curves [S, L] may reach where nothing follows: by their spread, by their length."""
+    pooled = over_sessions(np.ones((1, len(curves))), curves)[0]
+    if np.isnan(pooled).all():
+        return FAINT
+    there = curves[:, int(np.nanargmax(pooled))]
+    there = there[~np.isnan(there)]
+    error = float(there.std(ddof=1)) / np.sqrt(len(there)) if len(there) > 1 else 0.0
+    return max(FAINT, SURE * error, SURE / np.sqrt(max(frames, 1)))
+
+
+def _highest(curves: Array) -> Array:
+    """The largest defined value of curves [..., L]; NaN where there is none."""
+    return np.fmax.reduce(curves, axis=-1)
+
+
+def over_sessions(weights: Array, values: Array) -> Array:
     """Weighted mean [R, …] over sessions of values [S, …], what is undefined left out."""
     known = ~np.isnan(values)
     total = scoring.added(weights, np.where(known, values, 0.0))
@@ -149,18 +184,16 @@ def _warped(said: Floats, true: Floats) -> tuple[float, float]:
 
 
 def _correlations(said: Floats, true: Floats) -> Array:
-    """Pearson's r at every lag [L], averaged over the units that move at all lags; NaN where none does."""
-    none = np.full(2 * MAX_LAG + 1, np.nan)
-    if len(true) < 2 * MAX_LAG + 2:
-        return none
-    r = synchrony.correlations(said[None], true, MAX_LAG)[:, 0]
-    whole = np.isfinite(r).all(axis=-1)
-    return r[whole].mean(axis=0) if whole.any() else none
+    """Pearson's r at every lag [L], averaged over the units that move; NaN beyond a third of the frames, or without."""
+    if len(true) < 2 or not true.size:
+        return np.full(2 * MAX_LAG + 1, np.nan)
+    r = synchrony.correlations(said[None], true, MAX_LAG)
+    return synchrony.over_moving(r, said[None], true)[0][0]
 
 
 def lag_ms(curve: Array) -> float:
     """Lag of the largest correlation of a curve [L]."""
-    return float("nan") if np.isnan(curve).any() else float((curve.argmax() - MAX_LAG) * 1000 / FPS)
+    return float("nan") if np.isnan(curve).all() else float((np.nanargmax(curve) - MAX_LAG) * 1000 / FPS)
 
 
 def held(curve: Floats) -> Floats:

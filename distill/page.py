@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill import pictures, scoring, tables
+from distill import pictures, remarks, scoring, tables
 from distill.scoring import MODEL
 from distill.tables import Table, cell, number
 
@@ -29,7 +29,7 @@ def render(made: Report) -> str:
     order = np.argsort(np.nan_to_num(goodness, nan=-np.inf))
     by_title = {t.title: t.html() for t in tables.all_of(made)}
     parts = [f"<p>{html.escape(made.evidence.source)}: {len(made.evidence.cases)} sessions</p>"]
-    parts += [f"<p class='note'>{html.escape(line)}</p>" for line in tables.remarks(made)]
+    parts += [f"<p class='note'>{html.escape(line)}</p>" for line in remarks.remarks(made)]
     parts += [by_title["intensity"], _picture("Concordance of every unit", pictures.units(made))]
     parts += [_picture("How far ahead", pictures.horizons(made))]
     for title, index in (("A good session", int(order[-1])), ("A bad session", int(order[0]))):
@@ -42,6 +42,7 @@ def render(made: Report) -> str:
     if made.draws is not None:
         parts += [by_title["the draws"], _picture("Draws around the prediction", pictures.draws(made, int(order[-1])))]
     parts.append(units_table(made).html())
+    parts += [tables.by_unit(made, name, title).html() for name, title in (("ccc", "CCC"), ("f1", "F1"))]
     body = "\n".join(parts)
     return (
         "<!doctype html><html lang='en'><meta charset='utf8'><title>Evaluation</title>"
@@ -55,7 +56,7 @@ def _picture(title: str, png: bytes) -> str:
 
 
 def units_table(made: Report) -> Table:
-    """The model, unit by unit, with the truth's base rate and mimicry's concordance beside it."""
+    """Every score of the model, unit by unit, with the truth's base rate and mimicry's concordance beside it."""
     scores, active = made.main[MODEL].per_unit, made.activity.systems[MODEL].per_unit
     mimicry = made.main["mimicry"].per_unit["ccc"] if "mimicry" in made.main else None
     columns = ("CCC", "mimicry's", "Pearson", "skill", "MAE", "RMSE", "F1", "at", "precision", "recall", "event F1",
@@ -68,4 +69,4 @@ def units_table(made: Report) -> Table:
         cells += [number(active[k][a].value) for k in ("precision", "recall", "event_f1", "auprc")]
         cells += [number(made.activity.base_rate[a]), number(active["ece"][a].value)]
         rows.append((unit, cells))
-    return Table("every unit", columns, rows)
+    return Table("every score of the model, unit by unit", columns, rows)

@@ -9,14 +9,15 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distill.scoring import MODEL
-from distill.tables import FAINT
 from dyad.clock import FPS
 
 if TYPE_CHECKING:
     from distill.report import Report
 
+Floats = NDArray[np.float32]
 COLOURS = {MODEL: "#1f5fa8", "mimicry": "#c98a1b", "ground truth": "#555555"}
 OTHERS = ("#7a3e9d", "#2f8f5b", "#b0413e")
 """Baselines, in their order."""
@@ -69,15 +70,17 @@ def units(report: Report) -> bytes:
         for i, (name, colour) in enumerate(compared.items()):
             scores = report.main[name] if title == "CCC" else report.activity.systems[name]
             values = scores.per_unit[title.lower()]
-            value, low, high = (np.nan_to_num([getattr(s, k) for s in values]) for k in ("value", "low", "high"))
+            value, low, high = (np.array([getattr(s, k) for s in values]) for k in ("value", "low", "high"))
             x = np.arange(len(values)) + (i - (len(compared) - 1) / 2) * width
-            error = np.maximum([value - low, high - value], 0)
-            axis.bar(x, value, 0.92 * width, yerr=error, color=colour, label=name, error_kw={"lw": 0.9})
+            axis.bar(x, np.nan_to_num(value), 0.92 * width, color=colour, label=name)
+            known = np.isfinite(low)
+            axis.errorbar(x[known], value[known], [(value - low)[known], (high - value)[known]], fmt="none",
+                          ecolor="black", elinewidth=0.9)  # fmt: skip
         axis.set_ylabel(title)
         axis.axhline(0, color="black", lw=0.6)
     axes[0, 0].legend(frameon=False, ncol=4, loc="upper left", bbox_to_anchor=(0, 1.2))
     _unit_ticks(axes[1, 0], report)
-    axes[1, 0].set_xlabel("action unit; bars: 95 % over sessions")
+    axes[1, 0].set_xlabel("action unit; lines: 95 % over sessions, none where a single session holds the unit")
     return _png(figure)
 
 
@@ -99,11 +102,12 @@ def horizons(report: Report) -> bytes:
     return _png(figure)
 
 
-def _liveliest(report: Report, index: int, count: int) -> list[int]:
-    """Units that move most in a session."""
-    true = report.evidence.cases[index].true(report.horizon)
-    spread = np.where(np.isnan(true).all(axis=0), -1, np.nan_to_num(true).std(axis=0))
-    return [int(a) for a in np.argsort(-spread)[:count]]
+def liveliest(true: Floats, count: int) -> list[int]:
+    """Units that move most in what is drawn of a session, [T, A]."""
+    known = ~np.isnan(true)
+    centre = np.where(known, true, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    spread = np.where(known, true - centre, 0).std(axis=0)
+    return [int(a) for a in np.argsort(-np.where(known.any(axis=0), spread, -1), kind="stable")[:count]]
 
 
 def session(report: Report, index: int, units: int = 4, seconds: int = 40) -> bytes:
@@ -115,7 +119,7 @@ def session(report: Report, index: int, units: int = 4, seconds: int = 40) -> by
     others = {
         b.name: b.predicted[index].prob[: len(true), b.horizons.index(horizon)] for b in report.evidence.baselines
     }
-    chosen = _liveliest(report, index, units)
+    chosen = liveliest(true, units)
     figure, axes = _plots(len(chosen), 1, 1.25 * len(chosen) + 0.6, sharex=True)
     time_s = (np.arange(len(true)) + horizon) / FPS
     for axis, unit in zip(axes[:, 0], chosen, strict=True):
@@ -138,7 +142,7 @@ def draws(report: Report, index: int, units: int = 3, seconds: int = 30) -> byte
     true = case.true(horizon)[: seconds * FPS]
     said = case.predicted.prob[: len(true), report.evidence.horizons.index(horizon)]
     drawn = report.draws[index][:, : len(true)]
-    chosen = _liveliest(report, index, units)
+    chosen = liveliest(true, units)
     figure, axes = _plots(len(chosen), 1, 1.6 * len(chosen) + 0.6, sharex=True)
     time_s = (np.arange(len(true)) + horizon) / FPS
     for axis, unit in zip(axes[:, 0], chosen, strict=True):
@@ -165,11 +169,10 @@ def lags(report: Report) -> bytes:
         track = report.movement.tracks[name]
         own = np.array([v for v in track.lags_ms if np.isfinite(v)])
         whole = track.scores["lag_ms"].value
-        told = np.isfinite(whole) and track.scores["correlation"].value >= FAINT
-        label = f"{name}: {whole:+.0f} ms over all" if told else f"{name}: follows too faintly to have a lag"
+        label = f"{name}: {whole:+.0f} ms over all" if track.told else f"{name}: follows too faintly to have a lag"
         axis.hist(own, edges, color=colour, histtype="stepfilled", alpha=0.3)
         axis.hist(own, edges, color=colour, histtype="step", lw=1.4, label=label)
-        if told:
+        if track.told:
             axis.axvline(whole, color=colour, lw=1.2, ls=":")
     axis.axvspan(-1000 / FPS, 1000 / FPS, color="#cccccc", alpha=0.5, lw=0, zorder=0, label="within a frame")
     axis.set_xlabel("lag of the best correlation with the listener, ms; > 0: late")

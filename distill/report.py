@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill import activity as activations
-from distill import attainable, movement, page, reactions, scoring, tables
+from distill import attainable, movement, page, reactions, remarks, scoring, tables
 from distill.activity import Activity
 from distill.attainable import Bound
 from distill.evidence import Evidence
@@ -25,6 +25,7 @@ from distill.reactions import Reactions
 from distill.scoring import MODEL, Score, System
 from dyad.action_units import RARE
 from dyad.config import as_dict
+from dyad.metrics.bootstrap import Resampling
 from dyad.provenance import atomic_path, run_card, write_json
 from student.stochastic import Head
 
@@ -45,6 +46,7 @@ class Report:
     horizon: int
     systems: dict[int, dict[str, System]]
     """By look-ahead, then by name."""
+    over: Resampling
     activity: Activity
     movement: Movement
     reactions: Reactions
@@ -65,41 +67,74 @@ class Report:
         names = self.evidence.au_names
         return {group: [names[a] for a in units] for group, units in scoring.groups_of(self.evidence).items()}
 
+    @property
+    def compared(self) -> list[str]:
+        """Rows that the model's differences are taken to."""
+        return [r for r in (*(b.name for b in self.evidence.baselines), *MUST_BEAT) if r in self.main]
+
     def differences(self) -> dict[str, dict[str, Score]]:
-        """Rival → score → model minus rival, paired over sessions."""
-        return {
-            rival: {n: scoring.difference(self.main[MODEL], self.main[rival], n) for n in ("macro_ccc", "macro_skill")}
-            for rival in (*(b.name for b in self.evidence.baselines), *MUST_BEAT)
-            if rival in self.main
-        }
+        """Rival → score → model minus rival, paired over sessions: every score that both have."""
+        return {rival: self._difference(rival) for rival in self.compared}
+
+    def _difference(self, rival: str) -> dict[str, Score]:
+        active, tracks = self.activity.systems, self.movement.tracks
+        made = scoring.differences(self.main[MODEL], self.main[rival], self.over)
+        if rival in active:
+            made |= scoring.differences(active[MODEL], active[rival], self.over)
+        first, second = tracks[MODEL], tracks[rival]
+        for n in ("dtw", "correlation", "within_a_frame", "speed_p95", "speed_above"):
+            drawn = first.resampled[n], second.resampled[n]
+            made[n] = scoring.difference(first.scores[n].value, second.scores[n].value, drawn, self.over)
+        drawn, values = self.reactions.resampled, self.reactions.scores
+        for n, one in drawn[MODEL].items():
+            pair = one, drawn[rival][n]
+            made[n] = scoring.difference(values[MODEL][n], values[rival][n], pair, self.over)
+        return made
+
+    def unit_differences(self) -> dict[str, dict[str, dict[str, Score]]]:
+        """Rival → unit → score → model minus rival."""
+        units, active = self.evidence.au_names, self.activity.systems
+        made: dict[str, dict[str, dict[str, Score]]] = {}
+        for rival in self.compared:
+            found = scoring.unit_differences(self.main[MODEL], self.main[rival], self.over)
+            if rival in active:
+                found |= scoring.unit_differences(active[MODEL], active[rival], self.over)
+            made[rival] = {unit: {n: v[a] for n, v in found.items()} for a, unit in enumerate(units)}
+        return made
 
     def undefined(self) -> list[str]:
-        """Units that never vary in the scored sessions: no CCC, no skill."""
+        """Units that have no CCC and no skill in the scored sessions: they never vary, or nobody annotated them."""
         scores = self.main[MODEL].per_unit["ccc"]
         return [n for n, s in zip(self.evidence.au_names, scores, strict=True) if math.isnan(s.value)]
+
+    def unknown(self) -> list[str]:
+        """Those of them that nobody annotated."""
+        known = np.any([~np.isnan(c.true(self.horizon)).all(axis=0) for c in self.evidence.cases], axis=0)
+        return [n for n, k in zip(self.evidence.au_names, known, strict=True) if not k]
 
     def table(self) -> str:
         """For the terminal."""
         return "\n".join(_lines(self))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; what is undefined is null. Unit by unit: the model, the baselines and mimicry."""
+        """Plain data; what is undefined is null."""
         units = self.evidence.au_names
         active = self.activity
-        apart = [n for n in (MODEL, *(b.name for b in self.evidence.baselines), "mimicry") if n in self.main]
         content = {
             "sessions": len(self.evidence.cases),
+            "recordings": self.over.independent,
             "left_out": self.evidence.left_out,
             "horizon_frames": self.horizon,
             "macro": {name: _with_counts(s) for name, s in self.main.items()},
             "differences": self.differences(),
+            "unit_differences": self.unit_differences(),
             "horizons": {str(h): {name: s.macro for name, s in systems.items()} for h, systems in self.systems.items()},
-            "per_unit": {name: _by_unit(self.main[name], units) for name in apart},
+            "per_unit": {name: _by_unit(s, units) for name, s in self.main.items()},
             "groups": {name: s.groups for name, s in self.main.items()},
             "group_members": self.members,
             "activity": {
                 "macro": {name: _with_counts(s) for name, s in active.systems.items()},
-                "per_unit": {name: _by_unit(active.systems[name], units) for name in apart},
+                "per_unit": {name: _by_unit(s, units) for name, s in active.systems.items()},
                 "groups": {name: s.groups for name, s in active.systems.items()},
                 "tuned_on": active.tuned_on,
                 "base_rate": dict(zip(units, active.base_rate, strict=True)),
@@ -110,6 +145,7 @@ class Report:
             "reactions": self.reactions,
             "bound": self.bound,
             "undefined_units": self.undefined(),
+            "unknown_units": self.unknown(),
             "rare_units": [u for u in units if u in RARE],
             "run": self.card,
         }
@@ -134,19 +170,20 @@ def make(evidence: Evidence, config: Config) -> Report:
     """Score everything."""
     robot = Robot.load(config.robot)
     head = reactions.head_of(evidence, config.horizon) if config.samples else None
-    counts = scoring.draws(len(evidence.cases), config.resamples, config.seed)
+    over = Resampling.of([case.recording for case in evidence.cases], config.resamples, config.seed)
     said = {h: scoring.curves(evidence, h, config.seed) for h in evidence.horizons}
     main = said[config.horizon]
     draws = reactions.draws_of(evidence, main[MODEL], head, config) if head else None
     return Report(
         evidence=evidence,
         horizon=config.horizon,
-        systems={h: scoring.at_horizon(evidence, curves, h, counts) for h, curves in said.items()},
+        over=over,
+        systems={h: scoring.at_horizon(evidence, curves, h, over) for h, curves in said.items()},
         activity=activations.activity(
-            evidence, config.horizon, counts, seed=config.seed, tolerance_frames=config.tolerance_frames
+            evidence, config.horizon, over, seed=config.seed, tolerance_frames=config.tolerance_frames
         ),
-        movement=movement.movement(evidence, main, config.horizon, counts, robot),
-        reactions=reactions.reactions(evidence, main, draws, config, counts),
+        movement=movement.movement(evidence, main, config.horizon, over, robot),
+        reactions=reactions.reactions(evidence, main, draws, config, over),
         bound=attainable.bound(
             evidence, config.horizon, config.bound_sessions, config.bound_listeners, config.resamples, config.seed
         ),
@@ -167,7 +204,7 @@ def write(report: Report, out: Path) -> None:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}  # not: resamples
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -183,4 +220,4 @@ def _lines(report: Report) -> list[str]:
     lines = [f"{evidence.source}: {len(evidence.cases)} sessions, {ahead_ms} ms ahead, intervals over sessions (95 %)"]
     for table in tables.all_of(report):
         lines += ["", *table.text()]
-    return [*lines, "", *tables.remarks(report)]
+    return [*lines, "", *remarks.remarks(report)]

@@ -20,8 +20,12 @@ from numpy.typing import NDArray
 from distill.evidence import Case, Evidence
 from dyad.metrics.baselines import Mimicry, fit_mimicry
 from dyad.metrics.units import tune_thresholds
+from dyad.predictions import Predictions
 
+Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+FOLDS = 10
+"""Parts of the scored recordings whose thresholds are tuned together; up to so many, every recording is a part."""
 KNOWS_THE_LISTENER = ("last value", "ground truth")
 """Rows that no live robot could have."""
 
@@ -54,33 +58,41 @@ class Said:
     """Probability that each unit is active [T - horizon, A] of every case, and from where on it counts as active."""
 
     act: list[Floats]
-    thresholds: NDArray[np.float64]
+    thresholds: Array
+    """Of every case, [S, A]."""
     tuned_on: str
 
 
+def model(evidence: Evidence, horizon: int) -> Said:
+    """What the model says of activations."""
+    column = evidence.horizons.index(horizon)
+    act, aside = ([_act(c, c.predicted, column, horizon) for c in of] for of in (evidence.cases, evidence.tuning))
+    return Said(act, *tuned(evidence.cases, act, evidence.tuning, aside, horizon))
+
+
 def activations(evidence: Evidence, horizon: int, seed: int) -> dict[str, Said]:
-    """Row → what it says of activations; thresholds never saw a scored session."""
+    """Row → what it says of activations; a threshold never saw the session that it is used for."""
     cases, rate = evidence.cases, np.nan_to_num(evidence.rate)
-    half, never = np.full(len(rate), 0.5), np.zeros(len(rate))
+    shape = (len(cases), len(rate))
+    half, never = np.full(shape, 0.5), np.zeros(shape)
     made: dict[str, Said] = {}
     for baseline in evidence.baselines:
         if horizon in baseline.horizons:
             column = baseline.horizons.index(horizon)
-            said = zip(baseline.predicted, cases, strict=True)
-            act = [_filled(p.act_prob[:, column], c.length - horizon) for p, c in said]
-            made[baseline.name] = Said(act, *tuned(baseline.tuning, column, horizon, len(rate)))
+            act = [_act(c, p, column, horizon) for p, c in zip(baseline.predicted, cases, strict=True)]
+            aside = [_act(c, c.predicted, column, horizon) for c in baseline.tuning]
+            made[baseline.name] = Said(act, *tuned(cases, act, baseline.tuning, aside, horizon))
     mean = [np.broadcast_to(rate, case.true(horizon).shape) for case in cases]
     made["mean"] = Said(mean, never, "nothing: always active, which F1 likes best of a constant")
     mimic = _fit(evidence, horizon, [s.act for s in evidence.train])
     if mimic is not None and _all_seen(cases):
-        thresholds, count = _mimicry_thresholds(evidence, mimic[0], horizon)
-        act = [_mimic(case, mimic[0], horizon) for case in cases]
-        made["mimicry"] = Said(act, thresholds, f"{count} training sessions")
+        seen = [case for case in evidence.tuning if case.speaker is not None]
+        act, aside = ([_mimic(case, mimic[0], horizon) for case in of] for of in (cases, seen))
+        made["mimicry"] = Said(act, *tuned(cases, act, seen, aside, horizon))
     others = [act for _, act in _other_listeners(evidence, horizon, rate, seed)]
     made["another listener"] = Said(others, half, "nothing: it is active or not")
-    made["random"] = Said(
-        _noise(cases, horizon, seed), 1.0 - rate.astype(np.float64), "nothing: active as often as training listeners"
-    )
+    often = np.broadcast_to(1.0 - rate.astype(np.float64), shape)
+    made["random"] = Said(_noise(cases, horizon, seed), often, "nothing: active as often as training listeners")
     last = [_last(case.session.act, case, horizon, rate) for case in cases]
     made["last value"] = Said(last, half, "nothing: it is active or not")
     truth = [np.nan_to_num(case.active(horizon)) for case in cases]
@@ -88,13 +100,31 @@ def activations(evidence: Evidence, horizon: int, seed: int) -> dict[str, Said]:
     return made
 
 
-def tuned(cases: Sequence[Case], column: int, horizon: int, units: int) -> tuple[NDArray[np.float64], str]:
-    """Thresholds [A] of highest F1 on predicted training sessions, and a word on where they come from."""
-    if not cases:
-        return np.full(units, 0.5), "nothing: 0.5 throughout, no training session is predicted"
-    said = np.concatenate([c.predicted.act_prob[: c.length - horizon, column] for c in cases])
-    true = np.concatenate([c.active(horizon) for c in cases])
-    return tune_thresholds(said, true), f"{len(cases)} training sessions"
+def _act(case: Case, predicted: Predictions, column: int, horizon: int) -> Floats:
+    return _filled(predicted.act_prob[:, column], case.length - horizon)
+
+
+def tuned(
+    cases: Sequence[Case], act: Sequence[Floats], others: Sequence[Case], said: Sequence[Floats], horizon: int
+) -> tuple[Array, str]:
+    """Thresholds of highest F1 for every case [S, A] and a word on where they come from.
+
+    From `said` of `others` where there are any; else from `act` of the cases, part by part: those of a part come from
+    all others, and no recording is in two parts.
+    """
+    if others:
+        found = tune_thresholds(np.concatenate(said), np.concatenate([c.active(horizon) for c in others]))
+        return np.tile(found, (len(cases), 1)), f"{len(others)} validation sessions"
+    place = {name: i for i, name in enumerate(dict.fromkeys(c.recording for c in cases))}
+    thresholds = np.full((len(cases), act[0].shape[1]), 0.5)
+    if len(place) == 1:
+        return thresholds, "nothing: 0.5 throughout, a single recording is scored"
+    parts = np.array([place[c.recording] for c in cases]) % FOLDS
+    for part in np.unique(parts):
+        rest = np.flatnonzero(parts != part)
+        true = np.concatenate([cases[i].active(horizon) for i in rest])
+        thresholds[parts == part] = tune_thresholds(np.concatenate([act[i] for i in rest]), true)
+    return thresholds, f"other recordings of this split: {len(np.unique(parts))} parts, each without its own sessions"
 
 
 def fit(evidence: Evidence, horizon: int) -> tuple[Mimicry, Mimicry] | None:
@@ -117,12 +147,6 @@ def _seen(evidence: Evidence, horizon: int, wanted: Sequence[Floats]) -> Iterato
             yield np.nan_to_num(speaker[: n - horizon]), curve[horizon:n]
 
 
-def _mimicry_thresholds(evidence: Evidence, mimic: Mimicry, horizon: int) -> tuple[NDArray[np.float64], int]:
-    pairs = list(_seen(evidence, horizon, [s.act for s in evidence.train]))
-    said = np.concatenate([mimic.predict(speaker) for speaker, _ in pairs])
-    return tune_thresholds(said, np.concatenate([act for _, act in pairs])), len(pairs)
-
-
 def _all_seen(cases: Sequence[Case]) -> bool:
     return all(case.speaker is not None for case in cases)
 
@@ -142,6 +166,12 @@ def _filled(said: Floats, frames: int) -> Floats:
 def _last(curve: Floats, case: Case, horizon: int, instead: Floats) -> Floats:
     own = curve[np.maximum(np.arange(case.length - horizon) - 1, 0)]
     return np.where(np.isnan(own), instead, own)
+
+
+def noises(cases: Sequence[Case], horizon: int, seed: int, count: int) -> list[Floats]:
+    """Uniform noise [K, T - horizon, A] of every case: the random row as the challenge draws it."""
+    rng = np.random.default_rng([seed, 2])
+    return [rng.random((count, *case.true(horizon).shape), np.float32) for case in cases]
 
 
 def _noise(cases: Sequence[Case], horizon: int, seed: int) -> list[Floats]:

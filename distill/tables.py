@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill import rivals
+from distill.closeness import SHORTEST
+from distill.movement import FAINT
 from distill.scoring import MODEL, Score, System
 from dyad.clock import FPS
 
@@ -45,13 +47,12 @@ MOVES = {
     "jerk_p95": "jerk p95",
     "smoothness": "smoothness",
 }
-FAINT = 0.1
-"""Below this correlation a lag says nothing."""
 REACT = {
     "frdiv": "FRDiv",
     "frvar": "FRVar",
     "frdvs": "FRDvs",
     "frcorr": "FRCorr",
+    "frcorr_moving": "of moving units",
     "frdist": "FRDist",
     "frsyn": "FRSyn",
     "undefined": "undefined",
@@ -110,6 +111,13 @@ def all_of(report: Report) -> list[Table]:
     """Every table with all its rows."""
     made = [intensity(report), activity(report), groups(report), movement(report), reactions(report)]
     return [*made, quality(report)] if report.reactions.quality is not None else made
+
+
+def by_unit(report: Report, name: str, title: str) -> Table:
+    """A score of every row unit by unit: of intensity, or of activation."""
+    systems = report.main if name in report.main[MODEL].per_unit else report.activity.systems
+    rows = [(row, [number(s.value) for s in system.per_unit[name]]) for row, system in systems.items()]
+    return Table(f"{title} of every unit", report.evidence.au_names, rows)
 
 
 def _macro(system: System, columns: Mapping[str, str], units: int) -> list[str]:
@@ -171,7 +179,7 @@ def movement(report: Report) -> Table:
     rows: list[tuple[str, list[str]]] = []
     for name, track in report.movement.tracks.items():
         scores = {k: (track.scores[k], digits.get(k, 3)) for k in MOVES}
-        if not track.scores["correlation"].value >= FAINT:
+        if not track.told:
             scores["lag_ms"] = (Score(float("nan"), float("nan"), float("nan")), 0)
         rows.append(
             (name, [cell(s, d) if k in ("dtw", "lag_ms") else number(s.value, d) for k, (s, d) in scores.items()])
@@ -183,7 +191,10 @@ def movement(report: Report) -> Table:
         f"{robot.limits.acceleration_per_s2:g} per second squared and {jerk}; too fast, too abrupt, too jerky: share "
         "of frames above, before any smoothing"
     )
-    timing = f"lag > 0: late, 0 is meant, – where r is below {FAINT}; in a frame: share of sessions"
+    timing = (
+        f"lag > 0: late, 0 is meant, looked for up to a third of a session, – where r is below {FAINT} or no more than "
+        "chance; in a frame: share of sessions"
+    )
     notes = (f"DTW: per frame and unit; {timing}", limits)
     return Table("time and motors", tuple(MOVES.values()), rows, notes)
 
@@ -193,15 +204,34 @@ def reactions(report: Report) -> Table:
     found = report.reactions
     columns = {k: title for k, title in REACT.items() if any(k in s for s in found.scores.values())}
     rows = [(name, [number(scores.get(k)) for k in columns]) for name, scores in found.scores.items()]
+    short, long = (n / FPS for n in found.frames)
+    span = f"{short:.0f} s" if short == long else f"{short:.0f} to {long:.0f} s, each at its own length"
     notes = [
-        f"first {found.frames} frames, our units, 30 per second, means over predictions: no published table compares"
+        f"sessions of {span}, our units, 30 per second, means over predictions: no published table compares",
+        "FRDiv is 0 for every row of one curve; more is not better: read beside the ground truth's own values",
     ]
-    notes.append("FRDiv is 0 for every row of one curve; more is not better: read beside the ground truth's own values")
     if found.scored:
-        notes.append(
-            f"FRCorr, FRDist, FRSyn over the first {found.scored} sessions; one still unit makes FRSyn the largest"
-        )
+        whose = "the listener's own reaction alone, for nobody says which others are appropriate (identity matrix)"
+        whose = whose if found.own_alone else "the appropriate reactions that the dataset names"
+        notes.append(f"FRCorr, FRDist: the first {found.scored} sessions, against {whose}")
+        notes.append("FRCorr: a unit that never moves counts 0, as in the challenge; of moving units: it is left out")
+        notes.append(_followed(report))
     return Table("reactions", tuple(columns.values()), rows, tuple(notes))
+
+
+def _followed(report: Report) -> str:
+    found = report.reactions
+    if found.followed == 0:
+        known = any(case.speaker is not None for case in report.evidence.cases)
+        return f"FRSyn: – {f'sessions of {_least_s()} s or more are needed' if known else 'speakers are not measured'}"
+    return (
+        f"FRSyn: {found.followed} sessions of {_least_s()} s or more whose speakers are measured; a unit that is still "
+        "at some lag (undefined: their share) makes it the largest"
+    )
+
+
+def _least_s() -> str:
+    return f"{SHORTEST / FPS:.1f}"
 
 
 def quality(report: Report) -> Table:
@@ -218,24 +248,3 @@ def quality(report: Report) -> Table:
         ("skill of the draws' mean, its own noise taken off", q.skill_of_mean),
     )
     return Table("the draws", ("value",), [(name, [cell(score)]) for name, score in wanted])
-
-
-def remarks(report: Report) -> list[str]:
-    """What the tables do not say."""
-    lines: list[str] = []
-    if "mimicry" not in report.main:
-        lines.append("mimicry is left out: the speakers' own action units are not known (speaker_au/<session>.npz)")
-    for rival, scores in report.differences().items():
-        parts = [f"{INTENSITY[n]} {s.value:+.3f}{interval(s, sign='+')}" for n, s in scores.items()]
-        lines.append(f"model minus {rival}: " + ", ".join(parts))
-    if report.bound is not None:
-        b = report.bound
-        lines.append(
-            f"attainable by any causal predictor ({b.sessions} sessions): skill {b.skill:.3f}, CCC {b.ccc:.3f}; "
-            f"reached: {b.share_of_skill.value:.0%} of the skill, {b.share_of_ccc.value:.0%} of the CCC"
-        )
-    if report.undefined():
-        lines.append(f"units that never vary here are skipped: {', '.join(report.undefined())}")
-    if report.evidence.left_out:
-        lines.append(f"{len(report.evidence.left_out)} sessions without predictions are left out")
-    return lines

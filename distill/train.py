@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from distill.baselines.settings import BASELINES, TransVaeSettings
+from distill.baselines.settings import BASELINES, TransVaeSettings, unused
 from distill.weights import LossWeights
 from dyad.augment import AugmentConfig
 from dyad.config import load, parse, run_main
@@ -37,7 +37,8 @@ class Config:
     student: Path = Path("configs/student/nano.yaml")
     """Preset of the student."""
     eyes: Path | None = None
-    """Float checkpoint whose eyes are taken over, instead of opening them anew."""
+    """Float checkpoint whose eyes are taken over, instead of opening them anew; a baseline takes another baseline's
+    folder."""
     eyes_steps: int = 400
     """Steps on single frames before the clips, where the speaker's own units are known; 0 skips them."""
     freeze_eyes: bool = False
@@ -98,7 +99,9 @@ class Config:
             raise ValueError(f"unknown baseline {self.baseline!r}; known: {', '.join(BASELINES)}")
         if self.baseline and (self.labels or self.extra):
             raise ValueError("a baseline learns from hard labels alone; leave --labels and --extra out")
-        if self.baseline and self.clip_frames % self.transvae.window_frames:
+        if idle := unused(self):
+            raise ValueError(f"{self.baseline or 'a student'} has no use for {', '.join(idle)}; leave that out")
+        if self.baseline == "transvae-online" and self.clip_frames % self.transvae.window_frames:
             window = self.transvae.window_frames
             raise ValueError(f"clip_frames {self.clip_frames} is not a multiple of the window of {window} frames")
 

@@ -52,6 +52,12 @@ class PredictionStore:
         store.require_units(au_names, FPS)
         return cls(store)
 
+    @classmethod
+    def open_split(cls, root: Path, split: str, *, au_names: Sequence[str]) -> "PredictionStore | None":
+        """Open the store `root`, or the one of a split that `distill.evaluate` keeps below it; None without either."""
+        found = next((p for p in (root, root / split) if (p / "store.json").is_file()), None)
+        return None if found is None else cls.open(found, au_names=au_names)
+
     @property
     def horizons(self) -> tuple[int, ...]:
         """Look-ahead of each column, frames."""

@@ -2,20 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from tiny_baseline import SMALL, WINDOW, seen, small_model
+from tiny_baseline import PX, SMALL, WINDOW, seen, small_model
 
 from distill import losses
-from distill.baselines import eyes, folder, inputs, rollout, run
+from distill.baselines import eyes, folder, inputs, predict, rollout, run
 from distill.baselines.inputs import UNITS
+from distill.baselines.settings import TransVaeSettings
 from distill.train import Config
 from dyad.action_units import SEED17
 from dyad.augment import AugmentConfig
 from dyad.layouts import processed
 from dyad.synthetic.__main__ import main as make_dyads
+
+OFFLINE = TransVaeSettings(crop_px=PX, samples=2, diversity=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,42 @@ def test_features_are_as_good_as_the_pictures_they_were_made_of() -> None:
     of_features = rollout.behaviours(model, made[:, :22], cepstra, SMALL)
     for a, b in zip(of_pictures[:-1], of_features[:-1], strict=True):  # the last one repeats frames, not features
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("normalise", ["clip", "session"])
+def test_the_offline_model_answers_from_kept_looks_as_from_pictures(
+    normalise: Literal["clip", "session"], dyads: Path, tmp_path: Path
+) -> None:
+    offline = replace(OFFLINE, normalise=normalise)
+    trainer = run.Trainer(replace(config_of(dyads, tmp_path), baseline="transvae-offline", transvae=offline))
+    assert trainer.source.grid_frames == (1 if normalise == "session" else 16)
+    shown, heard, wanted, _ = trainer.clips(0)
+    assert shown.shape == (2, 16, 128)
+    assert heard.shape[:2] == wanted.shape[:2] == (2, 16)
+    material, trained = trainer.watched[0], trainer._trained()
+    from_looks = predict.answers(trained, material, [None, 3], trainer.watched_seen[0])
+    np.testing.assert_allclose(from_looks, predict.answers(trained, material, [None, 3]), atol=1e-5)
+    first = replace(material, frames=material.frames[:30], cepstra=material.cepstra[:30])
+    same = np.allclose(predict.answers(trained, first, [None])[:, :14], from_looks[:1, :14], atol=1e-5)
+    assert same == (normalise == "clip")  # what comes after a clip is known by way of the session alone
+
+
+def test_eyes_that_learn_are_not_normalised_over_a_session(dyads: Path, tmp_path: Path) -> None:
+    over_session = replace(OFFLINE, normalise="session")
+    config = replace(config_of(dyads, tmp_path), baseline="transvae-offline", transvae=over_session)
+    with pytest.raises(ValueError, match="add --freeze-eyes"):
+        run.Trainer(replace(config, freeze_eyes=False))
+
+
+def test_a_baseline_takes_over_anothers_eyes(dyads: Path, tmp_path: Path) -> None:
+    first = run.Trainer(config_of(dyads, tmp_path / "first"))
+    first.ship()
+    other = replace(config_of(dyads, tmp_path / "other"), eyes=tmp_path / "first", seed=5, eyes_steps=0)
+    second = run.Trainer(other)
+    for name, weight in second.model.video.state_dict().items():
+        assert torch.equal(weight, first.model.video.state_dict()[name])
+    with pytest.raises(ValueError, match="see crops of 32 px, wanted 48"):
+        folder.take_eyes(second.model, tmp_path / "first", replace(SMALL, crop_px=48))
 
 
 def test_eyes_that_are_kept_see_no_clip_and_an_interrupted_run_still_goes_on(dyads: Path, tmp_path: Path) -> None:

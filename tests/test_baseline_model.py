@@ -48,6 +48,16 @@ def test_no_gradient_reaches_a_window_from_frames_after_it_but_from_all_frames_i
             assert (reach[:end] > 0).all()
 
 
+@pytest.mark.parametrize("encode", ["running", "history"])
+def test_a_beginning_is_answered_as_it_is_within_the_whole_clip(encode: str) -> None:
+    model, (crops, cepstra) = small_model(), seen(frames=20)
+    settings = replace(SMALL, encode=encode)
+    whole = answer(model, crops, cepstra, settings)
+    for frames in (WINDOW, 12):
+        part = answer(model, crops[:, :frames], cepstra[:, :frames], settings)
+        torch.testing.assert_close(part, whole[:, :frames], atol=1e-5, rtol=0)
+
+
 def test_an_answer_reads_no_features_from_before_its_context() -> None:
     model = small_model()
     crops, cepstra = seen()
@@ -98,13 +108,20 @@ def test_react_refuses_a_past_that_does_not_end_where_the_window_begins() -> Non
 
 
 def test_latency_is_the_window_and_training_ahead_buys_it_back() -> None:
-    published = timing("transvae-online", TransVaeSettings(), 128)
+    published = timing("transvae-online", TransVaeSettings(), 128, 900)
     assert (published.block_frames, published.look_ahead_frames, published.horizons) == (8, 7, (0,))
-    wide = timing("transvae-online", TransVaeSettings(window_frames=16), 128)
+    wide = timing("transvae-online", TransVaeSettings(window_frames=16), 128, 900)
     assert (wide.block_frames, wide.look_ahead_frames) == (16, 15)
-    live = timing("transvae-online", TransVaeSettings(ahead_frames=11), 128)
+    live = timing("transvae-online", TransVaeSettings(ahead_frames=11), 128, 900)
     assert (live.look_ahead_frames, live.horizons) == (0, (0, 1, 2, 3, 4))
-    assert timing("transvae-offline", TransVaeSettings(ahead_frames=11), 128).look_ahead_frames == 116
+    assert timing("transvae-offline", TransVaeSettings(ahead_frames=11), 128, 900).look_ahead_frames == 116
+
+
+def test_an_answer_that_was_normalised_over_its_session_may_have_used_all_of_it() -> None:
+    whole = TransVaeSettings(normalise="session")
+    assert timing("transvae-offline", whole, 128, 900) == Timing(block_frames=900, ahead_frames=0)
+    assert timing("transvae-offline", whole, 128, 900).look_ahead_frames == 899
+    assert timing("transvae-online", whole, 128, 900).look_ahead_frames == 7
 
 
 @pytest.mark.parametrize(("window", "ahead"), [(8, 0), (8, 3), (8, 11), (16, 30)])

@@ -154,6 +154,14 @@ REFUSED: Sequence[tuple[list[str], str]] = (
     (["--baseline", "transvae"], "transvae-online"),
     (["--transvae.crop-px", "50"], "multiple of 16"),
     (["--transvae.context-frames", "4"], "less than a window"),
+    (
+        ["--baseline", "transvae-online", "--qat-steps", "5", "--ema", "0.9", "--augment.stretch", "0"],
+        "transvae-online has no use for qat_steps, ema, augment.stretch; leave that out",
+    ),
+    (["--baseline", "transvae-offline", "--loss.temporal", "1"], "has no use for loss.temporal;"),
+    (["--baseline", "transvae-offline", "--transvae.context-frames", "16"], "no use for transvae.context_frames;"),
+    (["--baseline", "transvae-online", "--transvae.normalise", "session"], "no use for transvae.normalise;"),
+    (["--transvae.samples", "3"], "a student has no use for transvae.samples;"),
 )
 
 

@@ -45,7 +45,7 @@ TOY = {
     "distill.train": ["--eyes-steps", "1", "--steps", "2", "--qat-steps", "2", "--batch", "1", "--clip-frames", "32"],
     "deploy.build_engine": ["--steps", "20"],
     "distill.ablate": ["--seeds", "0", "--resamples", "20", "--bound-listeners", "0"],
-    "distill.evaluate": ["--resamples", "20", "--bound-sessions", "0", "--threshold-sessions", "1"],
+    "distill.evaluate": ["--resamples", "20", "--bound-sessions", "0", "--fitting-sessions", "1"],
     "deploy.run": ["--seconds", "1"],
 }
 ABLATION = {"question": "Does it run?", "arms": {"hard": {"loss": {"soft": 0}}, "both": {}}}

@@ -91,9 +91,12 @@ def test_every_activation_score_of_the_model_is_that_of_all_frames_together(made
     act = np.concatenate([c.active(4) for c in cases])
     true = np.concatenate([c.true(4) for c in cases])
     said = np.concatenate([c.predicted.act_prob[: c.length - 4, column] for c in cases])
-    thresholds = np.array(made.activity.thresholds[scoring.MODEL])
+    each = rivals.model(made.evidence, 4).thresholds
     ends = [int(v) for v in np.cumsum([c.length - 4 for c in cases])[:-1]]
-    want = units.unit_scores(said, act, said, true, thresholds, tolerance_frames=9, session_ends=ends)
+    above = np.concatenate([p >= at for p, at in zip(np.split(said, ends), each, strict=True)]).astype(np.float32)
+    cut = units.unit_scores(above, act, said, true, np.full(17, 0.5), tolerance_frames=9, session_ends=ends)
+    want = units.unit_scores(said, act, said, true, np.full(17, 0.5), tolerance_frames=9, session_ends=ends)
+    want = replace(want, **{n: getattr(cut, n) for n in ("f1", "precision", "recall", "event_f1")})
     active, curve = made.activity.systems[scoring.MODEL], made.main[scoring.MODEL]
     for name in ("f1", "precision", "recall", "auprc", "ece", "event_f1"):
         np.testing.assert_allclose([s.value for s in active.per_unit[name]], getattr(want, name), atol=1e-9)
@@ -129,7 +132,7 @@ def test_ground_truth_is_perfect_wherever_perfection_is_defined(made: Report) ->
         assert active.macro[f"macro_{name}"].value == 1
     track = made.movement.tracks["ground truth"].scores
     assert (track["dtw"].value, track["lag_ms"].value, track["within_a_frame"].value) == (0, 0, 1)
-    assert made.reactions.scores["ground truth"]["frcorr"] == pytest.approx(1, abs=1e-3)
+    assert made.reactions.scores["ground truth"]["frcorr_moving"] == pytest.approx(1, abs=1e-3)
     assert made.reactions.scores["ground truth"]["frdist"] == 0
 
 
@@ -140,14 +143,15 @@ def test_last_value_is_late_by_what_it_was_asked_to_foresee_and_a_frame(made: Re
 def test_noise_has_the_react_spreads_that_mathematics_gives_it(made: Report) -> None:
     for row in ("random", "another system, 3 draws"):
         assert made.reactions.scores[row]["frvar"] == pytest.approx(1 / 12, abs=2e-3)
+        assert made.reactions.scores[row]["frdiv"] == pytest.approx(1 / 6, abs=4e-3)
     assert made.reactions.scores["random"]["frdvs"] == pytest.approx(1 / 6, abs=4e-3)
-    assert made.reactions.scores["another system, 3 draws"]["frdiv"] == pytest.approx(1 / 6, abs=4e-3)
 
 
 def test_rows_of_a_single_curve_have_no_diversity_and_draws_have(made: Report) -> None:
     diversity = {name: scores["frdiv"] for name, scores in made.reactions.scores.items()}
     assert diversity.pop("model, 4 draws") > 1e-3
     assert diversity.pop("another system, 3 draws") > 1e-3
+    assert diversity.pop("random") > 1e-3
     assert set(diversity.values()) == {0.0}
 
 
@@ -199,7 +203,7 @@ def test_motion_is_that_of_the_robots_intensities(made: Report) -> None:
 def test_a_robot_without_a_limit_of_jerk_has_no_share_above_it(made: Report) -> None:
     free = replace(made.movement.robot, limits=sequence.Limits(velocity_per_s=6.0, acceleration_per_s2=80.0))
     curves = {"truth": [c.true(4) for c in made.evidence.cases]}
-    found = movement.movement(made.evidence, curves, 4, np.ones((2, len(made.evidence.cases))), free)
+    found = movement.movement(made.evidence, curves, 4, made.over, free)
     assert np.isnan(found.tracks["truth"].scores["jerk_above"].value)
 
 
@@ -248,15 +252,16 @@ def test_the_draws_quality_is_that_of_plain_sums_over_all_frames(made: Report) -
     assert quality.within_ratio.value == pytest.approx(within / wanted, rel=1e-3)
 
 
-def test_thresholds_of_rows_never_saw_a_scored_session(made: Report) -> None:
+def test_rows_that_are_fitted_or_drawn_never_saw_a_scored_session(made: Report) -> None:
     scored = {case.session.id for case in made.evidence.cases}
-    assert not scored & {case.session.id for case in made.evidence.tuning}
-    assert made.activity.tuned_on[scoring.MODEL] == "6 training sessions"
-    assert made.activity.tuned_on["another system"].startswith("nothing: 0.5")
-    blind = replace(made.evidence, cases=made.evidence.cases[:1], baselines=[])
-    again = rivals.activations(blind, 4, 0)
-    for name in ("mimicry", "random", "mean"):
-        np.testing.assert_array_equal(again[name].thresholds, made.activity.thresholds[name])
+    assert not scored & {case.session.id for case in (*made.evidence.tuning, *made.evidence.fitting)}
+    for row in (scoring.MODEL, "another system", "mimicry"):
+        assert made.activity.tuned_on[row].startswith("other recordings of this split: 4 parts")
+    changed = [replace(c, session=replace(c.session, act=1 - c.session.act)) for c in made.evidence.cases[:1]]
+    blind = replace(made.evidence, cases=[*changed, *made.evidence.cases[1:]])
+    before, after = (rivals.activations(e, 4, 0) for e in (made.evidence, blind))
+    for name in ("mimicry", "another system", "random", "mean"):
+        np.testing.assert_array_equal(before[name].thresholds[0], after[name].thresholds[0])
 
 
 def test_draws_without_predicted_training_sessions_are_refused(dyads: Path, folder: Path) -> None:
@@ -266,7 +271,7 @@ def test_draws_without_predicted_training_sessions_are_refused(dyads: Path, fold
 
 
 def test_a_baseline_that_cannot_be_compared_is_refused_by_name(dyads: Path, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no predictions/ there"):
+    with pytest.raises(ValueError, match=r"no predictions/store\.json nor predictions/val/store\.json there"):
         evaluate(config_of(dyads, folder, "refused", baseline=(tmp_path,)))
     store_of(tmp_path / "few" / "predictions", processed.load(dyads, "val")[:3], noise=0.1)
     with pytest.raises(ValueError, match="lacks 1 of 4 scored sessions"):

@@ -33,7 +33,8 @@ def test_the_attributes_are_those_of_the_metrics_in_the_same_order() -> None:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("AU01", "AU1"), ("au12_c", "AU12"), ("AU24", "AU24"), ("Happiness", "happy"), ("Anger", "anger"),
-     ("Valence", "valence"), ("Contempt", "contempt"), ("AU5", None), ("frame", None)],
+     ("Valence", "valence"), ("Contempt", "contempt"), ("AU5", None), ("frame", None), ("confidence", None),
+     ("angle_x", None), ("distance", None), ("surface", None), ("valid", None), ("AU12_r", None)],
 )  # fmt: skip
 def test_a_column_is_known_by_its_name_however_it_is_spelt(written: str, meant: str | None) -> None:
     assert attributes.attribute_of(written) == meant
@@ -288,3 +289,96 @@ def test_a_mars_recording_in_two_splits_is_named(mars: Path, tmp_path: Path) -> 
         react2025.items(copy, "val")
     with pytest.raises(ValueError, match="no test in it; there is train, val"):
         react2025.items(mars, "test")
+
+
+def test_a_table_without_a_header_is_refused_and_one_that_counts_from_one_is_in_the_challenges_order(
+    tmp_path: Path,
+) -> None:
+    values = trees.person_attributes("x", 40)
+    trees.write_table(tmp_path / "one.csv", values, [str(d) for d in range(1, 26)])
+    np.testing.assert_allclose(attributes.read(tmp_path / "one.csv"), values, atol=1e-6)
+    trees.write_table(tmp_path / "bare.csv", values[1:], [str(v) for v in values[0]])
+    with pytest.raises(ValueError, match=r"bare.csv: has no header row, it begins with .*AU1, AU2, AU4, …, contempt"):
+        attributes.read(tmp_path / "bare.csv")
+    trees.write_table(tmp_path / "named.csv", values, [f"feature {d}" for d in range(25)])
+    np.testing.assert_allclose(attributes.read(tmp_path / "named.csv"), values, atol=1e-6)
+
+
+def test_columns_that_share_a_name_are_never_read_as_one_another(tmp_path: Path) -> None:
+    values = trees.person_attributes("x", 40)
+    trees.write_table(tmp_path / "same.csv", values, ["x"] * 25)
+    with pytest.raises(
+        ValueError, match=r"25 columns without a known name \(x, x, x, …\), .* each by a name of its own"
+    ):
+        attributes.read(tmp_path / "same.csv")
+    trees.write_table(tmp_path / "twice.csv", values, [*REACT_ATTRIBUTES[:24], "AU01"])
+    with pytest.raises(ValueError, match="columns 'AU1' and 'AU01' both give AU1"):
+        attributes.read(tmp_path / "twice.csv")
+
+
+def test_a_clip_of_other_frames_than_the_layout_says_is_refused_by_file(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(tree, copy)
+    item = react2024.items(copy, "train")[0]
+    whole = attributes.read(item.listener.attributes)
+    trees.write_table(item.listener.attributes, whole[:699])
+    for read in (react2024.sessions, react2024.attributes):
+        with pytest.raises(ValueError, match="699 frames, but a clip has 750 or 751; the file is cut off"):
+            list(read(copy, "train"))  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"Novice_video/1.csv: 699 frames"):
+        list(challenge.sequences([item]))
+    trees.write_table(item.listener.attributes, whole[:750])
+    assert next(iter(react2024.sessions(copy, "train"))).n_frames == 900
+    np.save(item.listener.coefficients, np.zeros((700, 1, 58), np.float32))
+    with pytest.raises(ValueError, match=r"Novice_video/1.npy: 700 frames, but a clip has 750 or 751"):
+        react2024.coefficients(item)
+
+
+def test_coefficients_that_are_lost_are_refused_by_file(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(tree, copy)
+    item = react2024.items(copy, "train")[0]
+    path = item.listener.coefficients
+    values = np.load(path)
+    values[7] = np.nan
+    np.save(path, values)
+    assert np.isnan(react2024.coefficients(item)).all(axis=1).sum() == 1
+    np.save(path, np.full_like(values, np.nan))
+    with pytest.raises(ValueError, match=r"1.npy: has no row without NaN"):
+        react2024.coefficients(item)
+    path.write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"1.npy: not a readable array"):
+        react2024.coefficients(item)
+    np.save(path, np.where(np.isnan(values), 0, values))
+    with pytest.raises(ValueError, match="has 751 rows, wanted the one of the mean face"):
+        react2024.coefficients(item, mean_face=path)
+
+
+def test_a_row_without_a_face_is_masked_in_a_session_and_refused_by_name_where_it_is_scored(
+    tree: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(tree, copy)
+    item = react2024.items(copy, "train")[0]
+    values = attributes.read(item.listener.attributes)
+    values[8] = np.nan
+    trees.write_table(item.listener.attributes, values)
+    session = challenge.to_session(item)
+    assert np.isnan(session.act[:, 0]).any()
+    with pytest.raises(ValueError, match=r"attributes of .*Novice_video/1.csv: AU1 is nan at frame 8"):
+        react2024.attributes(copy, "train")
+    with pytest.raises(ValueError, match="leave the session out"):
+        list(challenge.sequences([item]))
+
+
+def test_two_people_of_one_clip_are_cut_to_the_shorter_within_a_tenth_of_a_second(mars: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(mars, copy)
+    item = react2025.items(copy, "val")[0]
+    values = np.load(item.speaker.attributes)
+    np.save(item.speaker.attributes, values[:-3])
+    listener, speaker = next(challenge.sequences([item]))
+    assert len(listener) == len(speaker) == len(values) - 3
+    np.save(item.speaker.attributes, values[:-4])
+    with pytest.raises(ValueError, match=r"80 frames, but .* has 76; the two are of one clip"):
+        next(challenge.sequences([item]))

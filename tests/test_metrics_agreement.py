@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from dyad.metrics import agreement, baselines, bootstrap
+from dyad.metrics import agreement, baselines
 
 Floats = NDArray[np.float32]
 
@@ -135,35 +135,45 @@ def test_mimicry_never_reads_the_speakers_future() -> None:
         )
 
 
-def test_every_resample_draws_as_many_sessions_as_there_are() -> None:
-    counts = bootstrap.resample_counts(7, 50, seed=3)
-    assert counts.shape == (50, 7)
-    np.testing.assert_array_equal(counts.sum(axis=1), 7)
-    np.testing.assert_array_equal(counts, bootstrap.resample_counts(7, 50, seed=3))
+@pytest.mark.parametrize("spread", [1e-2, 1e-5, 1e-7])
+def test_a_curve_that_hardly_moves_keeps_nine_digits(spread: float) -> None:
+    rng = np.random.default_rng(10)
+    y = 0.5 + spread * rng.normal(size=(1000, 1))
+    p = 0.5 + spread * rng.normal(size=(1000, 1)) + 0.5 * (y - 0.5)
+    got = agreement.scores(agreement.sums(p, y, np.full(1, 0.5)))
+    assert got.pearson[0] == pytest.approx(stats.pearsonr(p[:, 0], y[:, 0]).statistic, abs=1e-9)
+    dp, dy = p - p.mean(), y - y.mean()
+    concordance = 2 * np.mean(dp * dy) / (np.mean(dp**2) + np.mean(dy**2) + (p.mean() - y.mean()) ** 2)
+    assert got.ccc[0] == pytest.approx(concordance, abs=1e-9)
+    assert agreement.ccc(p, y)[0] == pytest.approx(concordance, abs=1e-9)
 
 
-def test_a_bootstrap_equals_scoring_the_drawn_sessions_anew() -> None:
-    sessions = [curves(seed, 40) for seed in range(5)]
-    reference = np.full(4, 0.5, np.float32)
-    totals = np.stack([agreement.sums(p, y, reference) for p, y in sessions])
-    counts = bootstrap.resample_counts(5, 6, seed=1)
-    got = bootstrap.bootstrap(totals, lambda s: agreement.scores(s).ccc, counts)
-    for row, count in zip(got, counts, strict=True):
-        drawn = [i for i, n in enumerate(count) for _ in range(int(n))]
-        pred, true = (np.concatenate([sessions[i][k] for i in drawn]) for k in (0, 1))
-        np.testing.assert_allclose(row, agreement.ccc(pred, true), atol=1e-9)
+def test_one_step_of_a_floats_last_digit_is_a_movement_and_rounding_is_none() -> None:
+    rng = np.random.default_rng(11)
+    y = np.full((1000, 1), 0.3, np.float32)
+    p = rng.random(y.shape).astype(np.float32)
+    assert np.isnan(agreement.ccc(p, y)).all()
+    for reference in (0.0, 0.05, 0.9):
+        assert np.isnan(agreement.scores(agreement.sums(p, y, np.full(1, reference))).ccc).all()
+    y[5] = np.nextafter(np.float32(0.3), np.float32(1))
+    got = agreement.scores(agreement.sums(p, y, y[:1, 0]))
+    plain = stats.pearsonr(p[:, 0].astype(float), y[:, 0].astype(float)).statistic
+    assert got.pearson[0] == pytest.approx(plain, abs=1e-9)
 
 
-def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(200):
-        values = rng.normal(0, 1, 30)
-        means = bootstrap.resample_counts(30, 300, seed=trial) @ values / 30
-        low, high = bootstrap.interval(means)
-        hits += low <= 0 <= high
-    assert 0.88 <= hits / 200 <= 0.99
-
-
-def test_an_interval_of_nothing_but_undefined_values_is_undefined() -> None:
-    assert all(np.isnan(v) for v in bootstrap.interval(np.full(5, np.nan)))
+def test_a_prediction_that_is_no_number_is_refused_by_session_unit_and_frame_where_it_is_scored() -> None:
+    pred, true = curves(12)
+    pred[33, 1], true[:20, 1] = np.nan, np.nan
+    with pytest.raises(ValueError, match=r"prediction of s07: AU2 is nan at frame 33 .*leave the session out"):
+        agreement.sums(pred, true, true[50], session="s07", units=("AU1", "AU2", "AU4", "AU5"))
+    with pytest.raises(ValueError, match="channel 1 is nan at frame 33"):
+        agreement.ccc(pred, true)
+    true[33, 1] = np.nan
+    assert np.isfinite(agreement.ccc(pred, true)).all()
+    true[3, 2] = np.inf
+    with pytest.raises(ValueError, match="label of the scored frames: channel 2 is inf at frame 3"):
+        agreement.ccc(pred, true)
+    with pytest.raises(ValueError, match="cut both to the same frames and units"):
+        agreement.sums(pred, true[:, :1], true[0])
+    with pytest.raises(ValueError, match="speaker of session 0: channel 1 is nan"):
+        baselines.fit_mimicry([pred], [true])

@@ -94,3 +94,22 @@ def test_one_frame_is_enough_for_a_score() -> None:
 def test_chance_scores_about_the_base_rate() -> None:
     prob, act = labelled(6, 20_000, rate=0.1, ties=False)
     assert classification.average_precision(prob, act) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_probability_that_is_no_number_is_refused_by_its_frame_where_it_is_scored() -> None:
+    prob, act = labelled(7, 40)
+    prob[7], act[0] = np.nan, 1
+    scores = (
+        lambda: classification.f1(prob, act, 0.5),
+        lambda: classification.precision(prob, act, 0.5),
+        lambda: classification.recall(prob, act, 0.5),
+        lambda: classification.average_precision(prob, act),
+        lambda: classification.best_threshold(prob, act),
+    )
+    for score in scores:
+        with pytest.raises(ValueError, match="probability of the scored frames: nan at frame 7"):
+            score()
+    act[7] = np.nan
+    assert all(np.isfinite(score()) for score in scores)
+    with pytest.raises(ValueError, match="one shape is needed"):
+        classification.f1(prob, act[1:], 0.5)

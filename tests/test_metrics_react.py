@@ -275,17 +275,28 @@ def test_few_sequences_are_added_as_the_reference_adds_them() -> None:
     assert spread.squared_gaps(rows) == pytest.approx(float(squares.double().sum()), rel=1e-7)
 
 
-def test_memory_does_not_grow_with_the_square_of_the_items() -> None:
-    n = 600
-    pred = np.random.default_rng(15).random((n, 2, 2, 25)).astype(np.float32)
-    speaker, neighbours = pred[:, 0], np.eye(n, dtype=np.int8)
+def peak_bytes(n: int) -> int:
+    """Memory that the scores of `n` items take at most, each with three appropriate reactions anywhere."""
+    rng = np.random.default_rng(15)
+    pred = rng.random((n, 2, 4, 25)).astype(np.float32)
+    target, neighbours = pred[:, 0].copy(), np.eye(n, dtype=np.int8)
+    np.put_along_axis(neighbours, rng.integers(0, n, (n, 2)), 1, axis=1)
     tracemalloc.start()
-    react.frdvs(pred)
-    react.frcorr(pred, speaker, neighbours)
-    react.frdist(pred, speaker, neighbours)
+    react.frcorr(pred, target, neighbours)
+    react.frdist(pred, target, neighbours)
+    react.frsyn(pred, target, seconds=0.2)
+    for spread_of in (react.frdvs, react.frdiv, react.frvar):
+        spread_of(pred)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < n * n * 8 / 2
+    return peak
+
+
+def test_memory_grows_with_the_items_not_with_their_square() -> None:
+    peak_bytes(30)  # what is loaded once is not counted
+    few, many = peak_bytes(300), peak_bytes(600)
+    assert many < 2.5 * few
+    assert many < 600 * 600 * 8 / 2
 
 
 def test_numbers_that_are_not_finite_are_refused_by_name() -> None:
@@ -323,6 +334,13 @@ def test_other_channels_need_other_groups() -> None:
     assert react.frdist(pred[..., :17], target[..., :17], neighbours, groups=((0, 17, 1.0),)) > 0
 
 
+@pytest.mark.parametrize("groups", [((0, 5, 1.0), (20, 25, 1.0)), ((0, 15, 1.0), (14, 25, 1.0)), ((1, 25, 1.0),)])
+def test_groups_that_leave_a_channel_out_or_count_it_twice_are_refused(groups: tuple[warping.Group, ...]) -> None:
+    pred, target, _, neighbours = reactions(18, frames=12)
+    with pytest.raises(ValueError, match="without a gap, are needed; got"):
+        react.frdist(pred, target, neighbours, groups=groups)
+
+
 @pytest.mark.parametrize(("n", "dimensions"), [(80, 12), (300, 64)])
 def test_frechet_equals_the_published_formula(n: int, dimensions: int) -> None:
     rng = np.random.default_rng(19)
@@ -332,6 +350,18 @@ def test_frechet_equals_the_published_formula(n: int, dimensions: int) -> None:
     plain = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(sa) + np.trace(sb) - 2 * root
     assert frechet.frechet(a, b) == pytest.approx(plain, abs=1e-8)
     assert frechet.frechet(a, b, exact=True) == pytest.approx(plain, abs=1e-8)
+
+
+@pytest.mark.parametrize(("n", "dimensions", "scale"), [(20, 200, 1.0), (50, 128, 1.0), (100, 300, 3.0)])
+def test_fewer_samples_than_dimensions_meet_the_published_formula_within_its_own_rounding(
+    n: int, dimensions: int, scale: float
+) -> None:
+    rng = np.random.default_rng(23)
+    a, b = scale * rng.normal(size=(n, dimensions)), scale * rng.normal(size=(n, dimensions)) + 0.2
+    sa, sb = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.trace(linalg.sqrtm(sa @ sb)).real
+    plain = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(sa) + np.trace(sb) - 2 * root
+    assert frechet.frechet(a, b) == pytest.approx(plain, rel=1e-8)
 
 
 def test_frechet_is_zero_for_equal_moments_and_the_gap_of_the_means_for_shifted_ones() -> None:

@@ -147,3 +147,42 @@ def test_warped_distance_is_symmetric_and_never_above_the_straight_one(seed: int
     x, y = curve(seed, 30, 3), curve(seed + 1, 30, 3)
     assert sequence.dtw(x, y) == pytest.approx(sequence.dtw(y, x), abs=1e-9)
     assert sequence.dtw(x, y) <= np.sqrt(np.square(x.astype(np.float64) - y).sum()) + 1e-9
+
+
+@pytest.mark.parametrize("start", [5, 150, 280])
+def test_one_movement_anywhere_in_a_clip_has_its_lag(start: int) -> None:
+    true = np.zeros((300, 2))
+    true[start : start + 10, 0] = 1
+    found = sequence.lag(np.roll(true, 4, axis=0), true)
+    assert found.ms == pytest.approx(1000 * 4 / FPS)
+    assert found.correlation == pytest.approx(1)
+    assert found.units == 1
+
+
+def test_a_clip_hardly_longer_than_the_search_has_a_lag_within_a_third_of_it() -> None:
+    true = np.sin(np.arange(31) / 3)[:, None]
+    late = np.concatenate([true[:1].repeat(3, axis=0), true[:-3]])
+    assert sequence.lag(late, true).ms == pytest.approx(100)
+    noise = np.random.default_rng(7).random((2, 31, 1))
+    assert abs(sequence.lag(noise[0], noise[1]).ms) <= 1000 * 10 / FPS
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), frames=st.integers(12, 90))
+def test_a_lag_is_that_of_the_plain_mean_over_the_units_that_move(seed: int, frames: int) -> None:
+    rng = np.random.default_rng(seed)
+    pred, true = ((rng.random((frames, 3)) < 0.04).astype(float) for _ in range(2))
+    found = sequence.lag(pred, true)
+    moving = [a for a in range(3) if np.ptp(pred[:, a]) and np.ptp(true[:, a])]
+    assert found.units == len(moving)
+    if not moving:
+        assert np.isnan(found.ms)
+        return
+    reach = min(FPS, frames // 3)
+    means = []
+    for lag in range(-reach, reach + 1):
+        p, y = (pred[lag:], true[: frames - lag]) if lag >= 0 else (pred[:lag], true[-lag:])
+        both = [a for a in moving if np.ptp(p[:, a]) and np.ptp(y[:, a])]
+        means.append(sum(np.corrcoef(p[:, a], y[:, a])[0, 1] for a in both) / len(moving))
+    assert found.correlation == pytest.approx(max(means), abs=1e-9)
+    assert means[round(found.ms * FPS / 1000) + reach] == pytest.approx(max(means), abs=1e-9)

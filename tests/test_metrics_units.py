@@ -219,3 +219,55 @@ def test_channels_of_the_challenge_have_its_names() -> None:
     assert len(checks.REACT_CHANNELS) == 25
     assert checks.channel_names(25)[15:17] == ("valence", "arousal")
     assert checks.channel_names(2) == ("channel 0", "channel 1")
+
+
+def test_several_sessions_one_after_the_other_are_named_and_their_frames_counted_from_their_start() -> None:
+    act_prob, act, prob, true = labelled(11)
+    prob[141, 3] = np.nan
+    names = ("AU1", "AU2", "AU4", "AU5", "AU6")
+    ends, ids = (100, 250, 300), ("s01", "s02", "s03")
+    with pytest.raises(ValueError, match="prediction of s02: AU5 is nan at frame 41 "):
+        units.unit_scores(act_prob, act, prob, true, HALF, session_ends=ends, session_ids=ids, units=names)
+    with pytest.raises(ValueError, match="session 1 of the scored frames: channel 3 is nan at frame 41 "):
+        units.unit_scores(act_prob, act, prob, true, HALF, session_ends=ends[:2])
+    prob[141, 3], act_prob[260, 0] = 0.5, 1.5
+    with pytest.raises(ValueError, match=r"of s03: AU1 is 1.5 at frame 10 .*apply the sigmoid first"):
+        units.unit_scores(act_prob, act, prob, true, HALF, session_ends=ends, session_ids=ids, units=names)
+    act_prob[260, 0], true[99, 4] = 0.5, np.inf
+    with pytest.raises(ValueError, match="label of s01: AU6 is inf at frame 99"):
+        units.unit_scores(act_prob, act, prob, true, HALF, session_ends=ends, session_ids=ids, units=names)
+
+
+def test_sessions_or_shapes_that_do_not_fit_are_refused() -> None:
+    act_prob, act, prob, true = labelled(12)
+    for ends in ([30, 10], [-5], [301]):
+        with pytest.raises(ValueError, match="session_ends that rise from 0 to 300"):
+            units.unit_scores(act_prob, act, prob, true, HALF, session_ends=ends)
+    with pytest.raises(ValueError, match="one name for each of 2 sessions is needed; got 3"):
+        units.unit_scores(act_prob, act, prob, true, HALF, session_ends=[9], session_ids=("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"thresholds \[5\] are needed, one per unit; got \[1\]"):
+        units.unit_scores(act_prob, act, prob, true, HALF[:1])
+    with pytest.raises(ValueError, match=r"got \[300, 5\], \[300, 5\], \[300, 5\], \[40, 5\]; cut all"):
+        units.unit_scores(act_prob, act, prob, true[:40], HALF)
+    with pytest.raises(ValueError, match="and 2 names"):
+        units.unit_scores(act_prob, act, prob, true, HALF, units=("AU1", "AU2"))
+
+
+def test_no_frame_has_no_score() -> None:
+    nothing = units.unit_scores(*(x[:0] for x in labelled(13)), HALF)
+    assert all(np.isnan(value) and not defined for value, defined in nothing.macro().values())
+    assert (events.combine([]).matched, events.combine([]).true) == (0, 0)
+
+
+def test_every_score_of_a_unit_refuses_what_is_no_number_by_its_frame() -> None:
+    act_prob, act, prob, true = labelled(14)
+    act_prob[7, 1], prob[7, 1], act[7, 1] = np.nan, np.nan, 1
+    for score in (
+        lambda: events.event_scores(act_prob[:, 1], act[:, 1], 2),
+        lambda: calibration.expected_error(act_prob[:, 1], act[:, 1]),
+        lambda: units.agreement_of(prob[:, 1], true[:, 1]),
+    ):
+        with pytest.raises(ValueError, match="of the scored frames: nan at frame 7"):
+            score()
+    with pytest.raises(ValueError, match="probability of val: AU2 is nan at frame 7"):
+        units.tune_thresholds(act_prob, act, session="val", units=("AU1", "AU2", "AU4", "AU5", "AU6"))

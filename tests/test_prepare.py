@@ -94,6 +94,8 @@ def damaged_pairs(raw: Path, whole: Whole) -> dict[str, str]:
 
     pair("au99", "au99_listener.csv: column 'AU99_r' names AU99", openface(90, unit="AU99_r"))
     pair("nan", "nan_listener.csv: column 'AU12_r', row 5: nan is not a number", whole.csv.replace("2.430", "nan"))
+    doubled = whole.csv.replace("success", "timestamp", 1)
+    pair("doubled", "doubled_listener.csv: 2 columns are called 'timestamp', wanted one", doubled)
     pair("long", "5.00 s of action units, but long_speaker.mp4 has 3.00 s", openface(150))
     at = pair("short", "a session of 1.00 s, shorter than 2 s", openface(30))
     media.write_video(

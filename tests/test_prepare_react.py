@@ -11,7 +11,7 @@ from test_layouts_react import CLIPS, write_matrix
 
 from dyad import media
 from dyad.action_units import SEED17
-from dyad.layouts import processed, react2024, react2025
+from dyad.layouts import processed, react2024, react2025, recordings
 from dyad.prepare.__main__ import main
 
 
@@ -53,6 +53,7 @@ def test_react2024_becomes_a_dataset_in_both_directions(tree: Path, tmp_path: Pa
         ids = [s.id for s in react2024.sessions(tree, "val")]
         assert list(kept["ids"]) == ids
         np.testing.assert_array_equal(kept["neighbours"], react2024.neighbours(copy, "val"))
+    assert len(set(recordings.of(tmp_path / "out", read))) == 3, "both directions of a clip are of one recording"
 
 
 def test_pictures_keep_their_order_and_their_time(tree: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """`dyad.stats` counts what brute force counts, finds planted lags, and calls nothing real that is chance."""
 
+import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from dyad import media
 from dyad.action_units import SEED17
 from dyad.layouts import processed
 from dyad.session import Session
-from dyad.stats import lags, rates, shape, voice, weights
+from dyad.stats import deals, lags, page, planted, rates, report, shape, survey, voice, weights
 from dyad.stats.__main__ import main
 
 UNITS = SEED17.units
@@ -165,9 +167,9 @@ def test_listeners_who_follow_nobody_have_no_real_lag_in_most_datasets() -> None
 def test_the_pooled_correlation_is_pearsons_when_nothing_is_unknown() -> None:
     rng = np.random.default_rng(4)
     kernel = np.hanning(31)
-    smooth = [np.convolve(rng.normal(size=900), kernel, "same") for _ in range(6)]
-    cues = [x[:, None] for x in smooth[:3]]
-    units = [(0.5 * np.roll(x, 9) + y)[:, None] for x, y in zip(smooth[:3], smooth[3:], strict=True)]
+    smooth = [np.convolve(rng.normal(size=900), kernel, "same") for _ in range(8)]
+    cues = [x[:, None] for x in smooth[:4]]
+    units = [(0.5 * np.roll(x, 9) + y)[:, None] for x, y in zip(smooth[:4], smooth[4:], strict=True)]
     found = lags.measure(cues, units, ["a"], ["AU1"], surrogates=20, max_lag_s=1)
     x, y = (np.concatenate([s[:, 0] - s[:, 0].mean() for s in side]) for side in (cues, units))
     at = int(np.flatnonzero(found.lags_frames == 0)[0])
@@ -177,7 +179,7 @@ def test_the_pooled_correlation_is_pearsons_when_nothing_is_unknown() -> None:
 @settings(max_examples=25)
 @given(st.integers(2, 30), st.integers(0, 2**32 - 1))
 def test_a_deal_gives_nobody_their_own_listener(n: int, seed: int) -> None:
-    order = lags.dealt(n, np.random.default_rng(seed))
+    order = deals.dealt(n, np.random.default_rng(seed))
     assert sorted(order.tolist()) == list(range(n))
     assert not (order == np.arange(n)).any()
 
@@ -186,15 +188,57 @@ def test_a_deal_gives_nobody_their_own_listener(n: int, seed: int) -> None:
 @given(st.integers(2, 12), st.integers(0, 2**32 - 1))
 def test_both_directions_of_a_clip_are_never_dealt_to_one_another(clips: int, seed: int) -> None:
     names = [f"clip {i}" for i in range(clips)] * 2
-    order = lags.dealt(2 * clips, np.random.default_rng(seed), names)
+    order = deals.dealt(2 * clips, np.random.default_rng(seed), names)
     assert sorted(order.tolist()) == list(range(2 * clips))
     assert all(names[i] != names[j] for i, j in enumerate(order))
 
 
-def test_two_sessions_cannot_tell_a_lag_from_chance() -> None:
-    cues, units = dyads(5, 2)
-    with pytest.raises(ValueError, match="2 sessions with a known speaker, but lags need 3 or more"):
-        lags.measure(cues, units, ["a", "b"], ["AU1", "AU2"])
+@pytest.mark.parametrize("clips", [None, ["a", "a", "b", "b", "c", "c", "d", "d"]])
+@pytest.mark.parametrize("n", [4, 5, 6, 8])
+def test_few_sessions_are_dealt_in_all_their_orders_and_in_none_twice(n: int, clips: list[str] | None) -> None:
+    same = range(n) if clips is None else clips[:n]
+    apart = 2 * max(list(same).count(s) for s in same) <= n
+    wanted = {
+        order
+        for order in itertools.permutations(range(n))
+        if order != tuple(range(n)) and all(i == j or not apart or same[i] != same[j] for i, j in enumerate(order))
+    }
+    got = deals.deals(n, 10**6, np.random.default_rng(0), None if clips is None else clips[:n])
+    assert len(got) == len(wanted)
+    assert {tuple(order.tolist()) for order in got} == wanted
+    some = {tuple(order.tolist()) for order in deals.deals(n, 7, np.random.default_rng(0))}
+    assert len(some) == 7
+
+
+@pytest.mark.parametrize(
+    ("n", "clips", "ways"), [(0, None, 0), (2, None, 1), (3, None, 5), (4, ["a", "a", "b", "b"], 8)]
+)
+def test_too_few_sessions_cannot_tell_a_lag_from_chance(n: int, clips: list[str] | None, ways: int) -> None:
+    cues, units = dyads(5, n)
+    with pytest.raises(
+        ValueError, match=rf"too few sessions \({n}\) to tell from chance: .* in {ways} ways, and 19 are"
+    ):
+        lags.measure(cues, units, ["a", "b"], ["AU1", "AU2"], clips=clips)
+    assert not deals.too_few(4)
+    assert not deals.too_few(400)
+
+
+@pytest.mark.parametrize("sessions", [4, 6])
+def test_few_listeners_who_follow_nobody_have_a_real_lag_in_one_of_twenty_datasets(sessions: int) -> None:
+    names = [str(d) for d in range(4)]
+    false = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        series = [[np.stack([movements(rng, 400, 6) for _ in names], axis=1) for _ in range(sessions)] for _ in "xy"]
+        cues, units = ([lags.rises(s) for s in side] for side in series)
+        false += bool(lags.measure(cues, units, names, names, surrogates=59, max_lag_s=1, seed=seed).real())
+    assert false <= 8  # 3 are expected; more than 8 of 60: p < 0.005
+
+
+def test_a_lag_of_every_listener_is_found_in_five_sessions() -> None:
+    found = lags.measure(*dyads(12, 5), ["a", "b"], ["AU1", "AU2"])
+    assert [(lag.cue, lag.unit) for lag in found.real()] == [("a", "AU1")]
+    assert found.surrogates == 119
 
 
 def test_the_voice_starts_and_ends_where_the_tone_does_and_short_gaps_do_not_count() -> None:
@@ -232,6 +276,69 @@ def test_the_weights_said_to_be_the_commands_are_the_commands() -> None:
     found, given = weights.suggest(rate, np.ones(4)), torch.from_numpy(rate)
     np.testing.assert_allclose(found.minus_log, distill_losses.frequency_weights(given).numpy())
     np.testing.assert_allclose(found.offset_log, teacher_losses.frequency_weights(given).numpy())
+
+
+def test_the_strength_of_the_weights_grows_with_how_uneven_the_units_are() -> None:
+    made = [weights.strength(np.array([0.3, low, 0.0, np.nan]), UNITS) for low in (0.29, 0.16, 0.1, 0.03, 0.003, 1e-5)]
+    assert [s.stratify for s in made[:2]] == [s.weighted_regression for s in made[:2]] == [0, 0]
+    assert made[0].why.startswith("not needed: AU1 is active 1.03 times as often as AU2")
+    assert all(a.stratify < b.stratify for a, b in itertools.pairwise(made[1:5]))
+    assert (made[-1].stratify, made[-1].weighted_regression) == (1.0, 0.2)
+    assert made[3].imbalance == pytest.approx(10)
+    assert weights.strength(np.array([0.0, np.nan]), UNITS).weighted_regression == 0
+
+
+def surveyed(acts: list[np.ndarray], root: Path) -> survey.Survey:
+    settings = survey.LagSettings(sound=False)
+    return survey.take(root, [session(a, name=f"s{i}", root=root) for i, a in enumerate(acts)], UNITS, settings)
+
+
+def test_a_rate_is_printed_on_its_own_side_of_a_groups_bound(tmp_path: Path) -> None:
+    act = np.zeros((20_000, 17))
+    act[:3999, 0] = act[:4000, 1] = act[:999, 2] = 1
+    said = report.as_text(surveyed([act], tmp_path), "t")
+    shown = [line.split("%")[0].split()[-1] for line in said.splitlines() if line[:3] in ("AU1", "AU2", "AU4")][:3]
+    assert shown == ["19.99", "20.0", "4.995"]
+    assert float(shown[0]) < 20 <= float(shown[1])
+    assert float(shown[2]) < 5
+
+
+def test_nothing_is_said_of_planted_pairs_that_there_are_not(tmp_path: Path) -> None:
+    cues, units = dyads(9, 6)
+    found = lags.measure(cues, units, ["AU1 rises", "AU2 rises"], ["AU1", "AU2"], surrogates=60)
+    made = dataclasses.replace(surveyed([annotation(0)], tmp_path), lags=found)
+    for truth, said in (
+        ({("AU1", "AU1"): (300.0, 12)}, None),
+        ({("AU2", "AU2"): (300.0, 99)}, "of 1 pairs that were planted 50 times or more, 0 are found"),
+        ({("AU1", "AU1"): (300.0, 99)}, ", 1 are found, off by "),
+    ):
+        text = report.as_text(dataclasses.replace(made, planted=truth), "t")
+        assert "nan" not in text
+        assert ("times or more" in text) == (said is not None)
+        assert said is None or said in text
+    assert planted.check(found, {}).planted == 0
+
+
+def test_every_lag_and_correlation_has_its_own_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib.axes import Axes
+
+    shown: list[dict] = []
+    real = Axes.imshow
+    monkeypatch.setattr(
+        Axes, "imshow", lambda self, data, **k: (shown.append({"data": data} | k), real(self, data, **k))[1]
+    )
+    lag = lags.Lag("a", "AU1", -400.0, -450.0, -350.0, 0.5, 0.01, True)
+    curves = np.zeros((2, 2, 121))
+    both = (lag, dataclasses.replace(lag, unit="AU2", lag_ms=2100.0))
+    found = lags.Lags(("a", "b"), ("AU1", "AU2"), np.arange(-30, 91), curves, both, 6, 60)
+    page.render(dataclasses.replace(surveyed([annotation(1)], tmp_path), lags=found), "t", "text")
+    assert len(shown) == 2
+    for picture in shown:
+        assert picture["vmin"] <= np.nanmin(picture["data"])
+        assert picture["vmax"] >= np.nanmax(picture["data"])
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +386,10 @@ def test_the_command_prints_what_a_newcomer_needs_and_writes_three_files(
     assert page.count("src='data:image/png;base64,") == 5
     assert "http" not in page.split("<h1>")[0]
     preset = configuration.read_yaml(tmp_path / "loss.yaml") | {"dataset": "d", "out": "o"}
-    assert configuration.from_dict(TrainConfig, preset, where="loss.yaml").loss.weighted_regression > 0
+    config = configuration.from_dict(TrainConfig, preset, where="loss.yaml")
+    assert config.loss.weighted_regression == content["loss"]["weighted_regression"]
+    assert config.stratify == content["loss"]["stratify"]
+    assert content["loss"]["why"] in said
 
 
 def test_the_same_seed_gives_the_same_figures(dataset: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from distill.baselines.settings import TransVaeSettings
 from distill.train import Config, main
 from distill.trainer import Trainer
 from distill.validate import ahead, predict
@@ -166,12 +165,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 def test_another_student_in_the_same_folder_is_refused(base: Config, straight: Path) -> None:
     with pytest.raises(ValueError, match="begun with another student"):
         Trainer(replace(base, out=straight), TINY.replace(ffn=64))
-
-
-def test_dials_of_the_baselines_keep_no_student_from_going_on(base: Config, straight: Path, tmp_path: Path) -> None:
-    shutil.copytree(straight, tmp_path / "run")
-    other = replace(base, out=tmp_path / "run", transvae=TransVaeSettings(samples=3))
-    assert Trainer(other, TINY).step == 6
 
 
 def test_soft_labels_are_learnt_from_where_the_teacher_spoke(base: Config, dyads: Path, tmp_path: Path) -> None:

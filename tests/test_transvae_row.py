@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks import transvae_row
 from distill import arms
+from distill.baselines import progress
 from dyad.action_units import SEED17
 from dyad.config import read_yaml
 from dyad.layouts import processed
@@ -32,7 +33,7 @@ transvae: {window_frames: 8, context_frames: 16, ahead_frames: 11, crop_px: 32, 
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Dyads, and a student per seed that says the truth blurred by noise."""
     made = tmp_path_factory.mktemp("row")
-    flags = ["--sessions", "4", "--seconds", "3", "--val-share", "0.5", "--voice", "formant", "--workers", "1"]
+    flags = ["--sessions", "6", "--seconds", "3", "--val-share", "0.67", "--voice", "formant", "--workers", "1"]
     assert make_dyads(["--out", str(made / "dyads"), *flags]) == 0
     (made / "preset.yaml").write_text(PRESET, encoding="utf8")
     (made / "page.md").write_text("# Page\n<!-- transvae:begin -->\nold\n<!-- transvae:end -->\nend\n", encoding="utf8")
@@ -58,7 +59,7 @@ def flags_of(root: Path, **changes: object) -> list[str]:
         "offline_steps": 2,
     }  # fmt: skip
     flags = [word for k, v in (given | changes).items() for word in (f"--{k.replace('_', '-')}", str(v))]
-    return [*flags, "--seeds", "0", "1", "--offline-seeds", "0", "--no-full"]
+    return [*flags, "--seeds", "0", "1", "--student-seeds", "0", "1", "--offline-seeds", "0", "--no-full"]
 
 
 def test_the_row_stands_below_students_that_know_the_truth_in_file_and_page(root: Path) -> None:
@@ -73,12 +74,23 @@ def test_the_row_stands_below_students_that_know_the_truth_in_file_and_page(root
     told = made["training"]
     assert told["Trans-VAE online, seed 1"]["frames_seen"] == 2 * 2 * 16
     peeks = {name: run["look_ahead_frames"] for name, run in told.items()}
-    assert peeks == {"Trans-VAE online, seed 0": 0, "Trans-VAE online, seed 1": 0, "Trans-VAE offline, seed 0": 15}
+    assert peeks == {"Trans-VAE online, seed 0": 0, "Trans-VAE online, seed 1": 0, "Trans-VAE offline, seed 0": 89}
     assert [point["step"] for point in told["Trans-VAE offline, seed 0"]["course"]] == [1, 2]
+    assert set(told["Trans-VAE online, seed 0"]["course"][0]) == {"step", "skill", "ccc", "varies", "draws", "kl"}
+    assert told["Trans-VAE online, seed 0"]["course"][0]["kl"] == pytest.approx(0.8, abs=0.3)  # of a normalised layer
+    card = json.loads((root / "work" / "transvae-offline" / "0" / "baseline.json").read_text(encoding="utf8"))
+    assert card["run"]["config"]["eyes"] == str(root / "work" / "transvae-online" / "0")
     page = (root / "page.md").read_text(encoding="utf8")
     assert page.startswith("# Page")
     assert "old" not in page
     assert "| Trans-VAE offline |" in page
+
+
+def test_a_curve_is_flat_when_its_last_quarter_brought_next_to_nothing() -> None:
+    rising = [{"step": s, "ccc": s / 1000} for s in (100, 200, 300, 400)]
+    level = [*rising[:2], {"step": 300, "ccc": 0.395}, rising[3]]
+    assert progress.flatness(rising) == {"ccc_gained_in_the_last_quarter": 0.1, "flat": False}
+    assert progress.flatness(level) == {"ccc_gained_in_the_last_quarter": 0.005, "flat": True}
 
 
 def test_finished_runs_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,4 +123,5 @@ def test_the_offline_run_answers_for_what_it_sees() -> None:
     offline, online = (transvae_row.settings(config, f"transvae-{n}", 3) for n in ("offline", "online"))
     assert (offline.transvae.ahead_frames, offline.transvae.context_frames, offline.steps) == (0, 0, 9)
     assert (online.seed, online.steps) == (3, 7)
+    assert (offline.transvae.normalise, online.transvae.normalise) == ("session", "clip")
     assert online.transvae.ahead_frames == read_yaml(config.preset)["transvae"]["ahead_frames"]

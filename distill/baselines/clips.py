@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clips:
-    """Sessions as long as a clip, or longer; `seen` are their features [T, D] where the eyes stay as they are."""
+    """Sessions as long as a clip, or longer; `seen` are their features where the eyes stay as they are.
+
+    These know which frames they were normalised with, so that clips begin on a grid: online features [T, D] know their
+    window's end, offline ones [T, D] the whole session, or of [N, T, D] there is a clip for every place of the grid.
+    """
 
     materials: Sequence[Material]
     config: Config
     seen: Sequence[Tensor] = ()
+    grid_frames: int = 1
 
     def draw(self, step: int) -> list[Tensor]:
         """Crops [B, T, h, w, 3] or features [B, T, D], cepstra [B, T, 78], and the targets, `ahead_frames` later."""
@@ -36,8 +41,7 @@ class Clips:
         cut: list[tuple[NDArray[Any], ...]] = []
         for i in rng.choice(len(self.materials), config.batch, p=lengths / lengths.sum()):
             material, start = self.materials[i], int(rng.integers(int(lengths[i])))
-            if self.seen:  # features know their window's end: a clip begins where one of the session's windows does
-                start -= start % config.transvae.window_frames
+            start -= start % self.grid_frames
             part = slice(start, start + config.clip_frames)
             first = start + config.transvae.ahead_frames
             wanted = (later(v, first, config.clip_frames) for v in (material.attributes, material.face))
@@ -46,7 +50,8 @@ class Clips:
 
     def _shown(self, which: int, part: slice, rng: np.random.Generator) -> NDArray[Any]:
         if self.seen:
-            return self.seen[which][part].numpy()
+            seen = self.seen[which]
+            return (seen[part] if seen.ndim == 2 else seen[part.start // self.grid_frames]).numpy()
         moved = augment.move_picture(self.materials[which].frames[part], rng, self.config.augment)
         return augment.light(moved, rng, self.config.augment)
 

@@ -68,7 +68,17 @@ def draw_frames(
 
 
 @torch.no_grad()
-def look(model: TransVae, material: Material) -> Tensor:
-    """What the eyes make of every frame of a session, [T, D]: clips then need no pictures."""
-    crops = torch.from_numpy(np.array(material.frames[: material.n_frames]))[None]
-    return rollout.features(model, crops.to(model.tokens.device))[0, : material.n_frames].cpu()
+def look(model: TransVae, frames_u8: NDArray[np.uint8], clips: Sequence[slice] = ()) -> Tensor:
+    """What the eyes make of a session's frames [T, h, w, 3]: [T, D] online, where each knows its window's end.
+
+    Offline every clip is normalised by itself, [N, frames, D]; without any, each frame with the whole session, [T, D],
+    which takes memory for all frames at once, half a megabyte for each of 64 px. None then needs pictures any more.
+    """
+    device = model.tokens.device
+    if model.online:
+        crops = torch.from_numpy(np.array(frames_u8))[None].to(device)
+        return rollout.features(model, crops)[0, : len(frames_u8)].cpu()
+    if not clips:
+        return model.video(rollout.pictures(torch.from_numpy(np.array(frames_u8))[None].to(device)))[0].cpu()
+    shown = (torch.from_numpy(np.array(frames_u8[clip]))[None].to(device) for clip in clips)
+    return torch.cat([model.video(rollout.pictures(crops)) for crops in shown]).cpu()

@@ -33,6 +33,8 @@ class Trained:
     baseline: str
     settings: TransVaeSettings
     clip_frames: int
+    session_frames: int
+    """Of the longest session that it was trained on, or answers."""
     learned: NDArray[np.bool_]
     """[A] which attributes the training sessions were annotated for; the others mean nothing."""
     training_mean: NDArray[np.float32]
@@ -49,7 +51,12 @@ class Trained:
     @property
     def timing(self) -> Timing:
         """What an answer may know."""
-        return timing(self.baseline, self.settings, self.clip_frames)
+        return timing(self.baseline, self.settings, self.clip_frames, self.session_frames)
+
+    @property
+    def over_session(self) -> bool:
+        """Whether its eyes take their statistics over whole sessions: an answer then knows all of one."""
+        return not self.model.online and self.settings.normalise == "session"
 
     @property
     def columns(self) -> tuple[list[int], list[int]]:
@@ -73,6 +80,7 @@ class Trained:
             "learned": [n for n, known in zip(self.names, self.learned, strict=True) if known],
             "training_mean": [float(v) for v in self.training_mean],
             "clip_frames": self.clip_frames,
+            "session_frames": self.session_frames,
             "settings": as_dict(self.settings),
             "source": self.source,
             "run": dict(self.run),
@@ -111,8 +119,20 @@ def load(folder: Path) -> Trained:
         baseline=card["baseline"],
         settings=settings,
         clip_frames=int(card["clip_frames"]),
+        session_frames=int(card.get("session_frames", 0)),
         learned=np.array([n in card["learned"] for n in settings.names]),
         training_mean=np.array(card["training_mean"], np.float32),
         run=card["run"],
         source=sha256_file(folder / WEIGHTS),
     )
+
+
+def take_eyes(model: TransVae, source: Path, settings: TransVaeSettings) -> None:
+    """Give the model another baseline's video encoder, in place."""
+    other = load(source)
+    if other.settings.crop_px != settings.crop_px:
+        raise ValueError(
+            f"{source}: its eyes see crops of {other.settings.crop_px} px, wanted {settings.crop_px}; "
+            "give the same crop_px, or leave --eyes out"
+        )
+    model.video.load_state_dict(other.model.video.state_dict())

@@ -109,7 +109,7 @@ def _material(root: Path, session: Session, settings: TransVaeSettings, item: It
         others = [int(i) for i in absent if settings.names[i] in REACT_ATTRIBUTES]
         told = attributes.named(rows, item.fps, [settings.names[i] for i in others])[:n]
         wanted[: len(told), others] = told
-        coefficients = challenge.read_coefficients(item.listener.coefficients)
+        coefficients = challenge.coefficients(item.listener)
         held = attributes.on_grid(coefficients, item.fps)[0][:n]
         face[: len(held)] = held
     own = _speaker(root, session, front, n)

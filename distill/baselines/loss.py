@@ -1,10 +1,12 @@
 """Trans-VAE's loss, with what nobody annotated left out.
 
-    MSE(attributes) + MSE(expression) + 10 · MSE(pose) + kl · KL(N(0, 1)) + diversity · exp(-‖Δ‖² / 100)
+    MSE(attributes) + MSE(expression) + 10 · MSE(pose) + kl · KL(N(0, 1)) + diversity · Σ exp(-‖Δ‖² / 100)
 
-Δ is the difference of two answers to one speaker. It is taken over annotated columns only: a column that no error
-holds back would otherwise pay the whole term. The published term is a sum over the batch; here it is a mean, so that
-its weight does not depend on the batch. KL is summed over the 128 numbers and averaged over windows.
+Errors, KL (over its 128 numbers and the windows) and the diversity term (over the batch) are means. Δ is the difference
+of two answers to one speaker, the second without gradient, once of the attributes and once of the 3DMM coefficients.
+It is taken over annotated columns only: a column that no error holds back would otherwise pay the whole term. And it is
+measured as if the clip had the published 256 frames and every column, so that shorter clips with fewer columns are not
+driven to larger differences.
 Shapes: B batch, T frames, A attributes, W windows, D = 128. NaN targets are not annotated.
 """
 
@@ -16,8 +18,8 @@ from distill.baselines.settings import N_EXPRESSION, TransVaeSettings
 from distill.losses import known, masked_mean
 
 POSE_WEIGHT = 10.0
-SPREAD = 100.0
-"""Squared distance at which two answers count as a third (1/e) as alike."""
+SPREAD, CLIP_FRAMES = 100.0, 256
+"""Squared distance at which two answers to a clip of so many frames count as a third (1/e) as alike."""
 
 
 def squared_error(said: Tensor, wanted: Tensor) -> Tensor:
@@ -27,15 +29,17 @@ def squared_error(said: Tensor, wanted: Tensor) -> Tensor:
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL from N(mean, e^log_variance) to N(0, 1), summed over the last axis, averaged over the others."""
-    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=-1).mean()
+    """KL from N(mean, e^log_variance) to N(0, 1), averaged over all axes."""
+    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
 
 
 def alikeness(first: Tensor, second: Tensor, wanted: Tensor) -> Tensor:
-    """Mean exp(-‖Δ‖²/100) over the batch, of columns that are annotated anywhere in `wanted` [B, T, C]."""
+    """Mean exp(-‖Δ‖²/100) over the batch, of columns that are annotated in `wanted` [B, T, C]; 0 where none is."""
     used = (~torch.isnan(wanted)).any(dim=1).any(dim=0).to(first.dtype)
-    distance = ((first - second) ** 2 * used).sum(dim=(1, 2))
-    return torch.exp(-distance / SPREAD).mean()
+    if not bool(used.any()):
+        return first.new_zeros(())
+    square = ((first - second) ** 2 * used).sum(dim=(1, 2)) / (first.shape[1] * used.sum())
+    return torch.exp(-square * CLIP_FRAMES * len(used) / SPREAD).mean()
 
 
 def objective(
@@ -52,6 +56,6 @@ def objective(
         "kl": settings.kl * divergence(first.mean, first.log_variance),
     }
     if second is not None:
-        one, other = (torch.cat([r.attributes, r.face], dim=2) for r in (first, second))
-        terms["diversity"] = settings.diversity * alikeness(one, other, torch.cat([attributes, face], dim=2))
+        alike = alikeness(first.attributes, second.attributes, attributes) + alikeness(first.face, second.face, face)
+        terms["diversity"] = settings.diversity * alike
     return terms | {"loss": torch.stack(list(terms.values())).sum()}

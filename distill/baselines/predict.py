@@ -16,7 +16,7 @@ Shapes: T frames, H horizons, A attributes of the model, D of them learned, U un
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from dyad.config import parse, run_main
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from distill.baselines.folder import Trained
     from distill.baselines.inputs import Material
 
@@ -63,29 +65,45 @@ class Config:
             raise ValueError("samples ≥ 1 and tuning_sessions ≥ 0 are needed")
 
 
-def answers(trained: "Trained", material: "Material", seeds: Sequence[int | None]) -> Floats:
+def pieces(trained: "Trained", frames: int) -> list[slice]:
+    """What is handed in at once: online everything; offline clips of the length it learned, the last one at the end."""
+    block = trained.clip_frames
+    if trained.model.online or frames <= block:
+        return [slice(0, frames)]
+    return [slice(start, start + block) for start in [*range(0, frames - block, block), frames - block]]
+
+
+def looked_at(trained: "Trained", frames: int) -> list[slice]:
+    """The clips that `eyes.look` normalises by themselves; none where a frame knows its past, or the whole session."""
+    return [] if trained.model.online or trained.over_session else pieces(trained, frames)
+
+
+def answers(
+    trained: "Trained", material: "Material", seeds: Sequence[int | None], seen: "Tensor | None" = None
+) -> Floats:
     """Attributes [len(seeds), T, A]: a draw per seed, the distribution's mean for None.
 
-    A draw depends on its seed alone, whatever else is asked for beside it. The offline model answers clips as long as
-    it was trained on, the last of them the session's last frames.
+    A draw depends on its seed alone, whatever else is asked for beside it. `seen`: what `eyes.look` made of the frames
+    and of the clips `looked_at`.
     """
     import torch
 
-    from distill.baselines import rollout
+    from distill.baselines import eyes, rollout
 
-    model, block = trained.model, trained.clip_frames
+    model, n = trained.model, material.n_frames
     device = model.tokens.device
     generators = [None if s is None else torch.Generator().manual_seed(s) for s in seeds]
-    n = material.n_frames
     said = np.zeros((len(seeds), n, model.n_attributes), np.float32)
-    starts = [0] if model.online else [*range(0, max(n - block, 0), block), max(n - block, 0)]
+    if seen is None and trained.over_session:
+        seen = eyes.look(model, material.frames[:n])
     with torch.no_grad():
-        for start in starts:
-            part = slice(start, n if model.online else start + block)
-            seen, heard = (
-                torch.from_numpy(np.array(v[part]))[None] for v in (material.frames[:n], material.cepstra[:n])
-            )
-            looks = rollout.behaviours(model, seen.to(device), heard.to(device), trained.settings)
+        for i, part in enumerate(pieces(trained, n)):
+            heard = torch.from_numpy(np.array(material.cepstra[part]))[None].to(device)
+            if seen is None:
+                shown = torch.from_numpy(np.array(material.frames[part]))[None].to(device)
+            else:
+                shown = (seen[part] if seen.ndim == 2 else seen[i])[None].to(device)
+            looks = rollout.behaviours(model, shown, heard, trained.settings)
             drawn = [
                 torch.zeros(len(looks), 1, rollout.WIDTH) if g is None else rollout.draw(len(looks), 1, g)
                 for g in generators
@@ -128,6 +146,7 @@ def write(
     from dyad.predictions import PredictionStore
     from dyad.provenance import atomic_path, write_json
 
+    trained = replace(trained, session_frames=max(m.n_frames for m in [*materials, *tuning]))
     horizons, aside = trained.timing.horizons, {m.id for m in tuning}
     store = PredictionStore.create(
         out / "predictions", au_names=UNITS, horizons=horizons, source=trained.source, run=trained.run

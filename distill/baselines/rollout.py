@@ -40,11 +40,11 @@ def whole_windows(values: Tensor, window: int) -> Tensor:
 def behaviours(model: TransVae, shown: Tensor, cepstra: Tensor, settings: TransVaeSettings) -> list[Tensor]:
     """What each answer may look at, one [B, ≤ context, D] per window; offline a single one with all frames.
 
-    No entry depends on a frame after its window. Crops [B, T, h, w, 3], or their `features` [B, T, D] where each frame
-    is encoded once; cepstra [B, T, 78].
+    No entry depends on a frame after its window. Crops [B, T, h, w, 3], or what `eyes.look` made of them [B, T, D]
+    unless each window encodes its history; cepstra [B, T, 78].
     """
     if not model.online:
-        return [model.encode(pictures(shown), cepstra)]
+        return [model.joined(shown if shown.ndim == 3 else model.video(pictures(shown)), cepstra)]
     window, context = model.window_frames, settings.context_frames
     shown, cepstra = whole_windows(shown, window), whole_windows(cepstra, window)
     total = cepstra.shape[1]

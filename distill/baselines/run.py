@@ -3,6 +3,9 @@
 Eyes first, then steps, validation, resume points; at the end the weights, their card and the answers to the validation
 split. A step's clips and noise depend on (seed, step) alone, so an interrupted run that goes on gives the same model.
 Validation is shown, never chosen by: what ships are the last weights.
+
+Not as published: eyes that first learn the speakers' units; first answers near the training mean; short tokens; a
+warm-up, a cosine and a bound on the gradient (published: a constant rate of 1e-5, for some 20 000 steps of 4 clips).
 Shapes: B clips, T frames, A attributes.
 """
 
@@ -16,21 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from distill.baselines import eyes, folder, inputs, predict, rollout
-from distill.baselines.clips import Clips, later
+from distill.baselines import eyes, folder, inputs, looks, predict, progress, rollout
+from distill.baselines.clips import Clips
 from distill.baselines.folder import Trained
 from distill.baselines.loss import objective
 from distill.baselines.transvae import TransVae
 from distill.batches import known_mean
 from distill.crew import Crew
-from distill.log import Log, forget_after
 from dyad import config as configuration
-from dyad.metrics import agreement
 from dyad.provenance import atomic_path, run_card
+from dyad.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from distill.train import Config
@@ -40,8 +40,8 @@ FIRST_ANSWERS = 0.1
 """The last layer's weights start this much smaller, so that the first answers lie near the training mean."""
 FIRST_TOKENS = 0.02
 """The tokens start this much shorter: beside normal ones what was seen hardly moves the mean, and noise drowns it."""
-USED = ("dataset", "eyes_steps", "freeze_eyes", "steps", "batch", "clip_frames", "learning_rate", "weight_decay",
-        "augment", "validate_every", "validate_sessions", "seed", "baseline", "transvae")  # fmt: skip
+USED = ("dataset", "eyes", "eyes_steps", "freeze_eyes", "steps", "batch", "clip_frames", "learning_rate",
+        "weight_decay", "augment", "validate_every", "validate_sessions", "seed", "baseline", "transvae")  # fmt: skip
 """What a run must keep when it goes on; all else is of no use to a baseline, or may change."""
 
 
@@ -66,6 +66,7 @@ class Trainer:
     def __init__(self, config: Config) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("a baseline trains in one process; start it without accelerate launch")
+        looks.refuse(config)
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config, self.settings = config, config.transvae
@@ -90,8 +91,13 @@ class Trainer:
         self.step = 0
         if not self._resume():
             self._open_eyes()
-        self.source = Clips(self.usable, config, self._looked())
-        config.out.mkdir(parents=True, exist_ok=True)
+            config.out.mkdir(parents=True, exist_ok=True)
+            (config.out / "looks.safetensors").unlink(missing_ok=True)
+            self._save_resume_point()
+        self.model.video.requires_grad_(not config.freeze_eyes)
+        self.source = Clips(self.usable, config, *looks.of_clips(self.model, self.usable, config))
+        self.watched = self.val_set[: config.validate_sessions or None]
+        self.watched_seen = looks.of_pieces(self._trained(), self.watched, config)
         configuration.save(config, config.out / "config.yaml")
 
     def _new_model(self) -> TransVae:
@@ -111,25 +117,20 @@ class Trainer:
 
     def _open_eyes(self) -> None:
         config = self.config
+        if config.eyes is not None:
+            folder.take_eyes(self.model, config.eyes, self.settings)
+            return
         loss = eyes.open_eyes(self.model, self.usable, config.augment, steps=config.eyes_steps, seed=config.seed)
         if loss is not None:
             print(f"eyes: {config.eyes_steps} steps on single frames, loss {loss:.3f}")
-
-    def _looked(self) -> list[Tensor]:
-        """With eyes that stay as they are, what they make of every session, [T, D] each; nothing where they learn."""
-        if not self.config.freeze_eyes:
-            return []
-        self.model.video.requires_grad_(False)
-        if not self.model.online or self.settings.encode == "history":
-            return []  # normalised over each clip anew
-        return [eyes.look(self.model, material) for material in tqdm(self.usable, desc="looks", mininterval=2.0)]
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Train to the end."""
         config = self.config
-        with contextlib.closing(Log(config.out, self.step, config.steps)) as log:
+        shown = ("loss", "skill", "ccc")
+        with contextlib.closing(TrainingLog(config.out, self.step, config.steps, shown=shown)) as log:
             while self.step < config.steps:
                 terms = self.train_step(self.clips(self.step))
                 self.step += 1
@@ -149,12 +150,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate_now()
         shown, heard, attributes, face = clips
-        looks = rollout.behaviours(self.model, shown, heard, self.settings)
-        answers = [
-            rollout.respond(self.model, looks, heard.shape[1], self._noise(len(looks)))
-            for _ in range(2 if self.settings.diversity else 1)
-        ]
-        terms = objective(answers[0], answers[1] if len(answers) > 1 else None, attributes, face, self.settings)
+        known = rollout.behaviours(self.model, shown, heard, self.settings)
+        first = rollout.respond(self.model, known, heard.shape[1], self._noise(len(known)))
+        second = None
+        if self.settings.diversity:
+            with torch.no_grad():
+                second = rollout.respond(self.model, known, heard.shape[1], self._noise(len(known)))
+        terms = objective(first, second, attributes, face, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT)
@@ -173,16 +175,8 @@ class Trainer:
         return self.config.learning_rate * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def validate(self) -> dict[str, float]:
-        """Skill over the training mean and macro CCC of the learned units, at the frame that each answer is for."""
-        trained = self._trained()
-        columns, _ = trained.columns
-        totals: list[NDArray[np.float64]] = []
-        for material in self.val_set[: self.config.validate_sessions or None]:
-            said = predict.answers(trained, material, [None])[0][:, columns]
-            true = later(material.attributes, self.settings.ahead_frames, len(said))[:, columns]
-            totals.append(agreement.sums(np.clip(said, 0, 1), true, self.mean[columns]))
-        scores = agreement.scores(np.sum(totals, axis=0))
-        return {"skill": float(scores.total_skill), "ccc": agreement.macro(scores.ccc)[0]}
+        """How far it has come on the first held-out sessions."""
+        return progress.scores(self._trained(), self.watched, self.watched_seen)
 
     # ---- resume and ship --------------------------------------------------------------------------------------
 
@@ -215,7 +209,6 @@ class Trainer:
         self.step = content["step"]
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        forget_after(self.config.out, self.step)
         print(f"going on at step {self.step} of {self.config.steps}")
         return True
 
@@ -226,6 +219,7 @@ class Trainer:
             baseline=self.config.baseline,
             settings=self.settings,
             clip_frames=self.config.clip_frames,
+            session_frames=max(m.n_frames for m in [*self.train_set, *self.val_set]),
             learned=self.learned,
             training_mean=self.mean,
             run=run or {},

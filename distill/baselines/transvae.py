@@ -5,17 +5,22 @@ published ones were measured: online 1 670 835, offline 1 315 891, of which 664 
 
     frames ─ 3-D convolutions ─┐
     78 cepstra ─ linear ───────┴─ linear ─ behaviour ─┐
-    past reactions (58 + 25), one window late ────────┴─ linear ─ VAE encoder ─ one sample of 128 numbers
+    [online: reactions (58 + 25) to the same frames] ─┴─ linear ─ VAE encoder ─ one sample of 128 numbers
     zeros + positions ─ decoder ─ decoder ─ reaction ─ [online: decoder with the past ─ LSTM] ─ 58 3DMM, 25 attributes
 
-All that a window's answer knows of the speaker is that one sample. The offline count is met only if the layer that
-joins behaviour and past is there as well; it is fed zeros for the past. Paddings and biases were inferred from sizes
-and counts; the cepstra are brought to mean 0 and deviation 1 by two constants that are no parameters.
+All that a window's answer knows of the speaker is that one sample, and the encoder is told no positions: it reads a set
+of frames. Online the newest can be told from the past by having no reaction yet; offline nothing of the order is left,
+so a clip's answer can follow the speaker's level but not when anything happened. Mean and log-variance leave through
+one normalisation, which sets both about 0 with a deviation of 1: the noise is as large as the signal, the KL near 0.8
+nats for each number whatever its weight, and what the decoder learns is to average the noise out.
 
-Where the published code goes wrong, and what is done here: its forward looks for a GPU (here: any device); its last
-`T mod window` frames stay zero (`rollout`: the last frame is repeated, so every frame is answered); its evaluation
-draws without a seed (the noise is an argument); it returns a tuple where its evaluation wants a list (a named result).
-Its look-ahead is stated in `settings.Timing`.
+As published: the layer that joins behaviour and past is there offline too, unused; the first window, which has no past,
+skips the third decoder and the LSTM; masks shut out later frames and no more.
+Departures. Cepstra are brought to mean 0 and deviation 1 by two constants that are no parameters. The pool in the
+encoder is padded by a pixel, so that crops halve evenly. Any device will do (published: its forward looks for a GPU).
+Every frame is answered: `rollout` repeats the last one (published: the last `T mod window` stay zero). The noise is an
+argument (published: drawn without a seed, in evaluation too). The result is named (published: a tuple, where its
+evaluation wants a list). How training departs stands in `run` and `loss`; the look-ahead in `settings.Timing`.
 
 Shapes: B batch, T frames of context, K frames of a window, D = 128, A attributes.
 """
@@ -29,7 +34,7 @@ from torch import Tensor, nn
 from distill.baselines.settings import N_FACE
 from distill.baselines.vision import WIDTH, VideoEncoder
 
-HEADS, FFN = 4, 256
+HEADS, FFN, DROPOUT = 4, 256, 0.1
 CEPSTRA, ATTRIBUTES, WINDOW_FRAMES = 78, 25, 8
 
 
@@ -49,15 +54,20 @@ def sines(frames: int, width: int) -> Tensor:
     return torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1)
 
 
-def causal_bias(frames: int) -> Tensor:
-    """Attention bias [HEADS, T, T]: a slope per head over the distance, later frames shut out."""
-    age = torch.arange(frames)[:, None] - torch.arange(frames)[None, :]
-    slopes = torch.tensor([2 ** (-8.0 * (i + 1) / HEADS) for i in range(HEADS)])[:, None, None]
-    return (-slopes * age.clamp(min=0)).masked_fill(age < 0, float("-inf"))
+def later(frames: int) -> Tensor:
+    """Which frames [T, T] a frame may not attend to: those after it."""
+    return torch.ones(frames, frames, dtype=torch.bool).triu(1)
+
+
+def asked(layer: nn.TransformerEncoderLayer, asking: Tensor, everything: Tensor) -> Tensor:
+    """The layer's output for `asking` [B, Q, D] alone, some of `everything` [B, T, D]: nobody reads the others'."""
+    heard = layer.self_attn(asking, everything, everything, need_weights=False)[0]
+    x = layer.norm1(asking + layer.dropout1(heard))
+    return layer.norm2(x + layer.dropout2(layer.linear2(layer.dropout(layer.activation(layer.linear1(x))))))
 
 
 def _decoder() -> nn.TransformerDecoderLayer:
-    return nn.TransformerDecoderLayer(WIDTH, HEADS, FFN, batch_first=True)
+    return nn.TransformerDecoderLayer(WIDTH, HEADS, FFN, DROPOUT, batch_first=True)
 
 
 class Continuation(nn.Module):
@@ -70,11 +80,13 @@ class Continuation(nn.Module):
         self.lstm = nn.LSTM(WIDTH, WIDTH, batch_first=True)
 
     def forward(self, reaction: Tensor, face: Tensor) -> Tensor:
-        """Reaction [B, K, D] and faces [B, T-K, 58] before it → [B, K, D]; without any face before, one of zeros."""
-        before = self.past_in(face if face.shape[1] else face.new_zeros(len(face), 1, N_FACE))
-        whole = torch.cat([before[:, before.shape[1] - face.shape[1] :], self.reaction_in(reaction)], dim=1)
-        bias = causal_bias(whole.shape[1]).to(whole).repeat(len(whole), 1, 1)
-        moved = self.decoder(whole, whole, tgt_mask=bias)[:, -reaction.shape[1] :]
+        """Reaction [B, K, D] and faces [B, T-K, 58] before it → [B, K, D]; the first window, with none, as it is."""
+        if not face.shape[1]:
+            return reaction
+        before = self.past_in(face)
+        whole = torch.cat([before, self.reaction_in(reaction)], dim=1)
+        mask = later(whole.shape[1]).to(whole.device)
+        moved = self.decoder(whole, whole, tgt_mask=mask)[:, -reaction.shape[1] :]
         start = before[:, -1:].transpose(0, 1).contiguous()
         return self.lstm(moved, (start, start))[0]
 
@@ -94,8 +106,8 @@ class TransVae(nn.Module):
         self.audio, self.join = nn.Linear(CEPSTRA, WIDTH), nn.Linear(2 * WIDTH, WIDTH)
         self.fuse = nn.Linear(WIDTH + N_FACE + attributes, WIDTH)
         self.to_code, self.tokens = nn.Linear(WIDTH, WIDTH), nn.Parameter(torch.randn(2, WIDTH))
-        self.encoder = nn.TransformerEncoderLayer(WIDTH, HEADS, FFN, batch_first=True)
-        self.from_code, self.refine = _decoder(), _decoder()
+        self.encoder = nn.TransformerEncoderLayer(WIDTH, HEADS, FFN, DROPOUT, batch_first=True)
+        self.from_code, self.refine, self.blur = _decoder(), _decoder(), nn.Dropout(DROPOUT)
         self.continuation = Continuation() if online else None
         self.face_out = nn.Linear(WIDTH, N_FACE)
         self.attributes_out = nn.Sequential(nn.Linear(WIDTH + N_FACE, WIDTH), nn.Linear(WIDTH, attributes))
@@ -122,31 +134,38 @@ class TransVae(nn.Module):
         Online K is the window; offline all T frames are answered, and the past is empty. `noise` [B, D] chooses the
         sample: zeros give the distribution's mean, None draws.
         """
-        batch, frames = behaviour.shape[:2]
+        frames = behaviour.shape[1]
         answered = self.window_frames if self.online else frames
         if frames - face.shape[1] != answered:
             raise ValueError(
                 f"wanted reactions to all but the last {answered} of {frames} frames, got {face.shape[1]}; "
                 "hand in zeros for those not made yet"
             )
-        late = behaviour.new_zeros(batch, answered, N_FACE + self.n_attributes)
-        past = torch.cat([late, torch.cat([face, attributes], dim=2)], dim=1)
-        mean, log_variance = self._distribution(self.fuse(torch.cat([behaviour, past], dim=2)))
+        mean, log_variance = self._distribution(self._fused(behaviour, face, attributes))
         noise = torch.randn_like(mean) if noise is None else noise
         reaction = self._decode(mean + torch.exp(0.5 * log_variance) * noise, answered)
         moved = reaction if self.continuation is None else self.continuation(reaction, face)
         face_now = self.face_out(moved)
         return Reaction(face_now, self.attributes_out(torch.cat([reaction, face_now], dim=2)), mean, log_variance)
 
+    def _fused(self, behaviour: Tensor, face: Tensor, attributes: Tensor) -> Tensor:
+        """Behaviour beside the reaction to the same frame, zeros where it is still to be made: [B, T, D]."""
+        if not self.online:
+            return behaviour
+        made = torch.cat([face, attributes], dim=2)
+        none = made.new_zeros(len(made), self.window_frames, made.shape[2])
+        return self.fuse(torch.cat([behaviour, torch.cat([made, none], dim=1)], dim=2))
+
     def _distribution(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, D] → mean and log-variance [B, D] that the two tokens gather."""
         tokens = self.tokens.expand(fused.shape[0], -1, -1)
-        mean, log_variance = self.encoder(torch.cat([tokens, self.to_code(fused)], dim=1))[:, :2].unbind(1)
+        everything = torch.cat([tokens, self.to_code(fused)], dim=1)
+        mean, log_variance = asked(self.encoder, everything[:, :2], everything).unbind(1)
         return mean, log_variance
 
     def _decode(self, sample: Tensor, frames: int) -> Tensor:
         """One sample [B, D] → a reaction [B, frames, D]."""
-        bias = causal_bias(frames).to(sample).repeat(len(sample), 1, 1)
-        queries = sines(frames, WIDTH).to(sample).expand(len(sample), -1, -1)
-        reaction = self.from_code(queries, sample[:, None], tgt_mask=bias)
-        return self.refine(reaction, reaction, tgt_mask=bias)
+        mask = later(frames).to(sample.device)
+        queries = self.blur(sines(frames, WIDTH).to(sample).expand(len(sample), -1, -1))
+        reaction = self.from_code(queries, sample[:, None], tgt_mask=mask)
+        return self.refine(reaction, reaction, tgt_mask=mask)

@@ -2,14 +2,16 @@
 
     <clip>.csv   a header and one row per frame (2023, 2024)      <clip>.npy   [T, 25], no names (2025, 2026)
 
-Columns are found by the names in the header, in any order and spelling (AU01, au1, Happiness); a table without names
-has the challenge's order. A column that is not there is NaN. What the two rates have in common is time alone: see
+Columns are found by the names in the header, in any order and the usual spellings (AU01, au1, Happiness); a header of
+numbers (0 to 24, or 1 to 25) has the challenge's order, and one that is a row of values is refused. A column that is
+not there is NaN. What the two rates have in common is time alone: see
 `on_grid`. Shapes: T frames at the file's own rate, D = 25 attributes (`action_units.REACT_ATTRIBUTES`).
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,20 @@ from dyad.prepare.cells import Cells
 Floats = NDArray[np.float32]
 N_UNITS = len(REACT15.units)
 _UNIT = re.compile(r"^au_?0*(\d+)(?:_(?:c|act|occ))?$", re.IGNORECASE)
-_STEMS = {name[:3]: name for name in REACT_ATTRIBUTES[N_UNITS:]}
-"""The first three letters tell valence, arousal and the expressions apart, whatever their ending."""
+_SPELLINGS = {
+    "valence": (),
+    "arousal": (),
+    "neutral": ("neutrality",),
+    "happy": ("happiness", "joy"),
+    "sad": ("sadness",),
+    "surprise": ("surprised",),
+    "fear": ("fearful",),
+    "disgust": ("disgusted",),
+    "anger": ("angry",),
+    "contempt": ("contemptuous",),
+}
+"""What else valence, arousal and the expressions are called; anything that is not here means none of them."""
+_NAMED = {spelt: name for name, others in _SPELLINGS.items() for spelt in (name, *others)}
 
 
 def read(path: Path) -> Floats:
@@ -46,11 +60,18 @@ def read(path: Path) -> Floats:
     return np.clip(values, lowest, 1).astype(np.float32)
 
 
-def _from_array(path: Path) -> Floats:
+def load_array(path: Path) -> NDArray[Any]:
+    """The array of a file; raises ValueError naming a file that is lost or holds none."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; the download lost it, fetch it again or take the clip off the list")
     try:
-        values = np.load(path, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a readable array ({error}); fetch it again") from None
+
+
+def _from_array(path: Path) -> Floats:
+    values = load_array(path)
     values = values.reshape(len(values), -1) if values.ndim else values
     if values.ndim != 2 or values.shape[1] != len(REACT_ATTRIBUTES) or not len(values):
         raise ValueError(f"{path}: has shape {values.shape}, wanted (frames, 25); is it a file of facial attributes?")
@@ -63,8 +84,9 @@ def _from_table(path: Path) -> Floats:
     values = np.full((len(cells.rows), len(REACT_ATTRIBUTES)), np.nan, np.float32)
     if not len(values):
         raise ValueError(f"{path}: has a header but no row; fetch it again")
-    for d, name in columns.items():
-        values[:, d] = [_number(cells, name, r, text) for r, text in enumerate(cells.column(name), start=1)]
+    for d, place in columns.items():
+        name = cells.names[place]
+        values[:, d] = [_number(cells, name, r, text) for r, text in enumerate(cells.at(place), start=1)]
     return values
 
 
@@ -72,31 +94,53 @@ def _number(cells: Cells, name: str, row: int, text: str) -> float:
     return float("nan") if text.lower() in ("", "nan") else cells.number(name, row, text)
 
 
-def _columns(path: Path, names: Sequence[str]) -> dict[int, str]:
-    """Attribute → the file's column of it."""
-    named = [(name, attribute_of(name)) for name in names if name]
-    if not any(attribute for _, attribute in named):
-        if len(named) != len(REACT_ATTRIBUTES):
-            raise ValueError(
-                f"{path}: {len(named)} columns without a known name ({', '.join(names[:3])}, …), wanted the 25 "
-                f"attributes {', '.join(REACT_ATTRIBUTES[:3])}, …, {REACT_ATTRIBUTES[-1]}; name them in the header"
-            )
-        return {d: name for d, (name, _) in enumerate(named)}
-    found: dict[int, str] = {}
-    for name, attribute in named:
+def _columns(path: Path, names: Sequence[str]) -> dict[int, int]:
+    """Attribute → place of the file's column of it."""
+    places = [p for p, name in enumerate(names) if name]
+    if not any(attribute_of(names[p]) for p in places):
+        _require_order(path, [names[p] for p in places])
+        return dict(enumerate(places))
+    found: dict[int, int] = {}
+    for p in places:
+        attribute = attribute_of(names[p])
         if attribute is None:
-            raise ValueError(f"{path}: column {name!r} is none of {', '.join(REACT_ATTRIBUTES)}; rename or remove it")
+            known = ", ".join(REACT_ATTRIBUTES)
+            raise ValueError(f"{path}: column {names[p]!r} is none of {known}; rename or remove it")
         d = REACT_ATTRIBUTES.index(attribute)
         if d in found:
-            raise ValueError(f"{path}: columns {found[d]!r} and {name!r} both give {attribute}; remove one")
-        found[d] = name
+            raise ValueError(f"{path}: columns {names[found[d]]!r} and {names[p]!r} both give {attribute}; remove one")
+        found[d] = p
     return found
+
+
+def _require_order(path: Path, names: Sequence[str]) -> None:
+    """Raise ValueError unless columns without a known name are 25 that are numbered or called differently."""
+    wanted = f"{', '.join(REACT_ATTRIBUTES[:3])}, …, {REACT_ATTRIBUTES[-1]}"
+    counted = any(list(names) == [str(d + first) for d in range(len(names))] for first in (0, 1))
+    if not counted and all(_is_number(name) for name in names):
+        raise ValueError(
+            f"{path}: has no header row, it begins with {', '.join(names[:3])}, …; write the names of its columns "
+            f"above it ({wanted} where they are the challenge's 25 in its order)"
+        )
+    if len(names) != len(REACT_ATTRIBUTES) or len(set(names)) != len(names):
+        raise ValueError(
+            f"{path}: {len(names)} columns without a known name ({', '.join(names[:3])}, …), wanted the 25 attributes "
+            f"{wanted}, each by a name of its own; name them in the header"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def attribute_of(name: str) -> str | None:
     """The attribute that a column's name means: "AU01_c" → "AU1", "Happiness" → "happy"; None when it means none."""
     unit = _UNIT.match(name.strip())
-    known = f"AU{unit[1]}" if unit else _STEMS.get(name.strip().lower()[:3])
+    known = f"AU{unit[1]}" if unit else _NAMED.get(name.strip().lower())
     return known if known in REACT_ATTRIBUTES else None
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dyad.action_units import SEED17
+from dyad.action_units import REACT_ATTRIBUTES, SEED17
 from dyad.clock import FPS
 from dyad.layouts import attributes
+from dyad.metrics.checks import require_finite
 from dyad.prepare.pairs import VIDEO_SUFFIXES
 from dyad.session import Session
 
@@ -23,6 +24,8 @@ SPLITS = ("train", "val", "test")
 SCORED_FRAMES = 750
 """Frames that the challenge scores; clips of REACT2024 have one more."""
 N_COEFFICIENTS = 58
+TOLERANCE_S = 0.1
+"""By so much two people's files of one clip may differ in length; both are cut to the shorter one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,16 @@ class Person:
     sound: Path
     attributes: Path
     coefficients: Path
+    frames: frozenset[int] = frozenset()
+    """How many frames the layout says a clip may have; any number when empty."""
+
+    def require_frames(self, found: int, path: Path) -> None:
+        """Raise ValueError when `path`, one of the person's files, has another number of frames than the layout."""
+        if self.frames and found not in self.frames:
+            raise ValueError(
+                f"{path}: {found} frames, but a clip has {' or '.join(map(str, sorted(self.frames)))}; the file is cut "
+                "off or another clip's: fetch it again"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +113,7 @@ def to_session(item: Item, au_names: Sequence[str] = SEED17.units) -> Session:
 
     The media are the challenge's own files: `python -m dyad.prepare` makes those that the rest of the product reads.
     """
-    prob, act = attributes.units(attributes.read(item.listener.attributes), item.fps, au_names)
+    prob, act = attributes.units(_attributes(item.listener), item.fps, au_names)
     session = Session(
         id=item.id,
         speaker_video_path=item.speaker.video,
@@ -128,7 +141,10 @@ class Scored:
 
 
 def stacked(items: Sequence[Item], frames: int = SCORED_FRAMES) -> Scored:
-    """The first `frames` frames of all items, in the challenge's own units; a shorter clip is refused by name."""
+    """The first `frames` frames of all items, in the challenge's own units.
+
+    A shorter clip, and one with a row without a face, is refused by name.
+    """
     by_clip: dict[str, Floats] = {}  # mirrored items share their files
     for item in items:
         for person in (item.listener, item.speaker):
@@ -141,8 +157,21 @@ def stacked(items: Sequence[Item], frames: int = SCORED_FRAMES) -> Scored:
     )
 
 
-def _first(person: Person, frames: int) -> Floats:
+def _attributes(person: Person) -> Floats:
     values = attributes.read(person.attributes)
+    person.require_frames(len(values), person.attributes)
+    return values
+
+
+def _known(person: Person) -> Floats:
+    """The attributes as a score needs them: all of them, in every frame."""
+    values = _attributes(person)
+    require_finite(values, session=str(person.attributes), channels=REACT_ATTRIBUTES, what="attributes")
+    return values
+
+
+def _first(person: Person, frames: int) -> Floats:
+    values = _known(person)
     if len(values) < frames:
         raise ValueError(
             f"{person.attributes}: {len(values)} frames, but {frames} are to be scored; "
@@ -152,19 +181,42 @@ def _first(person: Person, frames: int) -> Floats:
 
 
 def sequences(items: Sequence[Item]) -> Iterator[tuple[Floats, Floats]]:
-    """Listener's and speaker's attributes [T, 25] of every item, each as long as its file."""
+    """Listener's and speaker's attributes [T, 25] of every item, as long as the clip.
+
+    A row without a face is refused by name, and so are two files whose lengths differ by more than `TOLERANCE_S`.
+    """
     for item in items:
-        yield attributes.read(item.listener.attributes), attributes.read(item.speaker.attributes)
+        listener, speaker = _known(item.listener), _known(item.speaker)
+        frames = min(len(listener), len(speaker))
+        if max(len(listener), len(speaker)) - frames > TOLERANCE_S * item.fps:
+            raise ValueError(
+                f"{item.listener.attributes}: {len(listener)} frames, but {item.speaker.attributes} has "
+                f"{len(speaker)}; the two are of one clip: fetch the one that is cut off again"
+            )
+        yield listener[:frames], speaker[:frames]
 
 
-def read_coefficients(path: Path, mean_face: Path | None = None) -> Floats:
-    """3DMM coefficients [T, 58]: 52 of expression, 3 of rotation, 3 of translation; less `mean_face` where given."""
-    arrays: list[Floats] = []
-    for file in (path, *([mean_face] if mean_face else [])):
-        if not file.is_file():
-            raise ValueError(f"{file}: no such file; fetch it again")
-        values = np.load(file, allow_pickle=False)
-        if values.size == 0 or values.size % N_COEFFICIENTS or values.shape[-1] != N_COEFFICIENTS:
-            raise ValueError(f"{file}: has shape {values.shape}, wanted (frames, 58); is it a file of coefficients?")
-        arrays.append(values.reshape(-1, N_COEFFICIENTS).astype(np.float32))
-    return arrays[0] if mean_face is None else arrays[0] - arrays[1]
+def coefficients(person: Person, mean_face: Path | None = None) -> Floats:
+    """3DMM coefficients [T, 58]: 52 of expression, 3 of rotation, 3 of translation; less `mean_face` where given.
+
+    NaN where the file has no face. A file without any, or of other frames than the layout says, is refused by name.
+    """
+    values = _coefficients(person.coefficients)
+    person.require_frames(len(values), person.coefficients)
+    if mean_face is None:
+        return values
+    mean = _coefficients(mean_face)
+    if len(mean) != 1:
+        raise ValueError(f"{mean_face}: has {len(mean)} rows, wanted the one of the mean face; is it a clip's file?")
+    return values - mean
+
+
+def _coefficients(path: Path) -> Floats:
+    values = attributes.load_array(path)
+    if values.size == 0 or values.size % N_COEFFICIENTS or values.shape[-1] != N_COEFFICIENTS:
+        raise ValueError(f"{path}: has shape {values.shape}, wanted (frames, 58); is it a file of coefficients?")
+    values = values.reshape(-1, N_COEFFICIENTS).astype(np.float32)
+    require_finite(values, session=str(path), what="coefficients", scored=~np.isnan(values))
+    if np.isnan(values).any(axis=1).all():
+        raise ValueError(f"{path}: has no row without NaN; fetch it again or take the clip off the list")
+    return values

@@ -26,6 +26,8 @@ from dyad.prepare.cells import Cells
 from dyad.session import Session
 
 RATE_HZ = 25.0
+CLIP_FRAMES = frozenset((SCORED_FRAMES, SCORED_FRAMES + 1))
+"""What a clip has: 751, or what is left where the last frame was dropped, as the 2023 evaluation did."""
 MATRIX, INDEX = "Approprirate_facial_reaction.npy", "data_indices.csv"
 _ROLES = frozenset(("Expert_video", "Novice_video", "P1", "P2", "FC1", "FC2"))
 """Names of a seat, not of a person."""
@@ -89,6 +91,7 @@ def _person(folder: Path, clip: str, listed_in: Path) -> Person:
         sound=folder / "Audio_files" / f"{clip}.wav",
         attributes=_emotion(folder / "Emotion", clip),
         coefficients=folder / "3D_FV_files" / f"{clip}.npy",
+        frames=CLIP_FRAMES,
     )
 
 
@@ -140,7 +143,7 @@ def attributes(
 
 def coefficients(item: Item, *, mean_face: Path | None = None) -> Floats:
     """The listener's 3DMM coefficients [T, 58], less the mean face where its file is given."""
-    return challenge.read_coefficients(item.listener.coefficients, mean_face)
+    return challenge.coefficients(item.listener, mean_face)
 
 
 def neighbours(root: Path | str, split: str, *, mirrored: bool = True) -> NDArray[np.uint8]:

@@ -127,7 +127,7 @@ def attributes(
 
 def coefficients(item: Item, *, mean_face: Path | None = None) -> Floats:
     """The listener's 3DMM coefficients [T, 58], less the mean face where its file is given."""
-    return challenge.read_coefficients(item.listener.coefficients, mean_face)
+    return challenge.coefficients(item.listener, mean_face)
 
 
 def neighbours(root: Path | str, split: str, *, mirrored: bool = True) -> NDArray[np.uint8]:

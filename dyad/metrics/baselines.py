@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dyad.metrics.checks import require_finite
+
 Floats = NDArray[np.float32]
 LAGS = tuple(range(0, 46, 3))
 
@@ -37,8 +39,10 @@ class Mimicry:
 def fit_mimicry(speaker: Sequence[Floats], listener: Sequence[Floats]) -> tuple[Mimicry, Mimicry]:
     """(least squares, matched spread) over training sessions: lists of [T, A] of equal lengths.
 
-    NaN in `listener` is not annotated; a unit that never is stays at 0.
+    NaN in `listener` is not annotated; a unit that never is stays at 0. `speaker` must be finite.
     """
+    for i, one in enumerate(speaker):
+        require_finite(one, session=f"session {i}", what="speaker")
     y = np.concatenate(listener).astype(np.float64)
     y[:, np.isnan(y).all(axis=0)] = 0
     correlation = np.zeros((len(LAGS), y.shape[1]))

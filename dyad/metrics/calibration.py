@@ -7,19 +7,20 @@ Source: Naeini et al., 2015.
 import numpy as np
 from numpy.typing import NDArray
 
+from dyad.metrics.checks import labelled, require_probabilities
+
 BINS = 10
 
 
 def gaps(prob: NDArray[np.floating], act: NDArray[np.floating]) -> NDArray[np.float64]:
     """Sums [2, BINS] over bins of equal width: Σ(probability - active), and how many; they add up over sessions.
 
-    `prob` in [0, 1] and `act` (0, 1, NaN unknown) have one shape, any. A bin holds its lower edge, the last one both;
-    probabilities that are none are refused.
+    `prob` in [0, 1] and `act` (0, 1, NaN unknown) have one shape, [N] or [N, A]. A bin holds its lower edge,
+    the last one both; probabilities that are none are refused.
     """
-    known = ~np.isnan(act)
+    known = labelled(prob, act, what="probability")
+    require_probabilities(prob, session="the scored frames", what="probability", scored=known)
     p, y = prob[known].astype(np.float64), act[known].astype(np.float64)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"probabilities in [0, 1] are needed; got {p.min()} to {p.max()}; apply the sigmoid first")
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     sums = [np.bincount(place, weights=w, minlength=BINS) for w in (p - y, np.ones_like(p))]
     return np.stack(sums).astype(np.float64)

@@ -23,18 +23,65 @@ def channel_names(count: int) -> tuple[str, ...]:
 
 
 def require_finite(
-    values: Numbers, *, session: str, channels: Sequence[str] | None = None, what: str = "prediction"
+    values: Numbers,
+    *,
+    session: str,
+    channels: Sequence[str] | None = None,
+    what: str = "prediction",
+    scored: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Raise ValueError that names session, channel and frame of the first value of [T, D] that is NaN or infinite."""
-    bad = ~np.isfinite(values)
+    """Raise ValueError that names session, channel and frame of the first value that is NaN or infinite.
+
+    `values` [T, D], or [T] without a channel's name; only where `scored`, of the same shape, when it is given.
+    """
+    remedy = f"but a score needs finite numbers; make the {what} anew or leave the session out"
+    _refuse(~np.isfinite(values) & (True if scored is None else scored), values, session, channels, what, remedy)
+
+
+def require_probabilities(
+    values: Numbers,
+    *,
+    session: str,
+    channels: Sequence[str] | None = None,
+    what: str = "prediction",
+    scored: NDArray[np.bool_] | None = None,
+) -> None:
+    """`require_finite`, and the same for the first value that is not in [0, 1]."""
+    require_finite(values, session=session, channels=channels, what=what, scored=scored)
+    bad = ((values < 0) | (values > 1)) & (True if scored is None else scored)
+    _refuse(bad, values, session, channels, what, "but a probability lies in [0, 1]; apply the sigmoid first")
+
+
+def labelled(
+    pred: Numbers,
+    true: Numbers,
+    *,
+    session: str = "the scored frames",
+    channels: Sequence[str] | None = None,
+    what: str = "prediction",
+) -> NDArray[np.bool_]:
+    """Where `true`, of the shape of `pred` [T, D] or [T], has a label; what is scored there must be finite on both."""
+    if pred.shape != true.shape:
+        raise ValueError(
+            f"{what} and label of {session}: one shape is needed; got {list(pred.shape)} and {list(true.shape)}; "
+            "cut both to the same frames and units first"
+        )
+    known = ~np.isnan(true)
+    require_finite(true, session=session, channels=channels, what="label", scored=known)
+    require_finite(pred, session=session, channels=channels, what=what, scored=known)
+    return known
+
+
+def _refuse(
+    bad: NDArray[np.bool_], values: Numbers, session: str, channels: Sequence[str] | None, what: str, remedy: str
+) -> None:
+    """Raise ValueError for the first cell of [T, D] or [T] that is `bad`."""
     if not bad.any():
         return
-    frame, channel = (int(v) for v in np.argwhere(bad)[0])
-    name = (channels or channel_names(values.shape[1]))[channel]
-    raise ValueError(
-        f"{what} of {session}: {name} is {values[frame, channel]} at frame {frame} ({int(bad.sum())} such values in "
-        f"all), but a score needs finite numbers; make the {what} anew or leave the session out"
-    )
+    frame, *channel = (int(v) for v in np.argwhere(bad)[0])
+    name = f"{(channels or channel_names(values.shape[1]))[channel[0]]} is " if channel else ""
+    at = f"{name}{values[frame, *channel]} at frame {frame} ({int(bad.sum())} such values in all)"
+    raise ValueError(f"{what} of {session}: {at}, {remedy}")
 
 
 def require_reactions(pred: Numbers, other: Numbers, what: str) -> None:

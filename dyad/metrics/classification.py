@@ -1,16 +1,19 @@
 """Is the unit active? F1 at a given threshold, the threshold that F1 likes best, and the area under precision–recall.
 
-Frame-wise. NaN labels are left out; a unit without positives has no score: NaN.
+Frame-wise. NaN labels are left out, a probability that is not finite is refused; a unit without positives has no score:
+NaN.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dyad.metrics.checks import labelled
+
 Floats = NDArray[np.float32]
 
 
 def _known(prob: Floats, act: Floats) -> tuple[Floats, Floats]:
-    known = ~np.isnan(act)
+    known = labelled(prob, act, what="probability")
     return prob[known], act[known]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dyad.metrics.checks import labelled
+
 
 @dataclass(frozen=True)
 class EventScores:
@@ -50,14 +52,14 @@ def event_scores(guess: NDArray[Any], act: NDArray[Any], tolerance_frames: int) 
             f"guess and act [T] and a tolerance ≥ 0 are needed; got {list(guess.shape)}, {list(act.shape)} and "
             f"{tolerance_frames}; score one unit of one session at a time"
         )
-    known = ~np.isnan(np.asarray(act, np.float64))
+    known = labelled(np.asarray(guess, np.float64), np.asarray(act, np.float64), what="guess")
     given, wanted = onsets(np.where(known, guess, 0)), onsets(act)
     return combine([(matches(given, wanted, tolerance_frames), len(given), len(wanted))])
 
 
 def combine(counts: list[tuple[int, int, int]]) -> EventScores:
-    """Scores of the summed counts (matched, guessed, true) of several sessions."""
-    matched, guessed, true = (sum(one) for one in zip(*counts, strict=True))
+    """Scores of the summed counts (matched, guessed, true) of several sessions, or of none."""
+    matched, guessed, true = (sum(one[i] for one in counts) for i in range(3))
     nan = float("nan")
     f1 = 2 * matched / (guessed + true) if true else nan
     return EventScores(

@@ -86,10 +86,16 @@ def nearest_distance(
 
 
 def _require_channels(pred: Numbers, groups: Sequence[warping.Group]) -> None:
-    last = max(end for _, end, _ in groups)
-    if pred.shape[-1] != last:
+    """Raise ValueError unless every channel is in one group, and none in two."""
+    edges = [0, *(end for _, end, _ in groups)]
+    if any(first != before or end <= first for before, (first, end, _) in zip(edges, groups, strict=False)):
         raise ValueError(
-            f"pred: {last} channels are needed for these groups, {', '.join(REACT_CHANNELS[:2])}, …; "
+            f"groups (first, end, weight) that follow one another from channel 0 on, without a gap, are needed; got "
+            f"{tuple(groups)}; a channel that shall not count is left out of pred and target"
+        )
+    if pred.shape[-1] != edges[-1]:
+        raise ValueError(
+            f"pred: {edges[-1]} channels are needed for these groups, {', '.join(REACT_CHANNELS[:2])}, …; "
             f"got {pred.shape[-1]}; give groups=((first, end, weight), …) for other channels"
         )
 

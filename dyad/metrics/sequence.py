@@ -26,21 +26,23 @@ class Lag:
     ms: float
     """> 0: the prediction is late; NaN: no unit moves in both."""
     correlation: float
-    """Pearson's r there, averaged over the units that move."""
+    """Pearson's r there, averaged over the units that move; one that is still in what is shared at this lag has 0."""
     units: int
     """How many they are."""
 
 
 def lag(pred: Numbers, true: Numbers, *, fps: float = FPS, max_lag_s: float = 1.0) -> Lag:
-    """Lag of the best cross-correlation of `pred` behind `true`, both [T, A]; its grain is one frame."""
+    """Lag of the best cross-correlation of `pred` behind `true`, both [T, A]; its grain is one frame.
+
+    Looked for up to `max_lag_s`, and up to a third of the curves' length.
+    """
     if pred.ndim != 2 or pred.shape != true.shape:
         raise ValueError(
             f"two curves [T, A] are needed; got {list(pred.shape)} and {list(true.shape)}; align them first"
         )
     frames = round(max_lag_s * fps)
     found = synchrony(pred[None, None], true[None], fps=fps, seconds=(frames + 1.5) / fps)
-    units = round((1 - float(found.undefined[0, 0])) * pred.shape[1])
-    return Lag(float(found.lag_ms[0, 0]), float(found.peak[0, 0]), units)
+    return Lag(float(found.lag_ms[0, 0]), float(found.peak[0, 0]), int(found.moving[0, 0]))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 The reference takes the mean over channels of Pearson's r at every lag, in float32, and the first maximum of that
 curve. A channel that never moves makes the whole curve NaN, NaN wins the maximum, and the offset is that of the first
-lag: 49. `Synchrony` holds both this number and the lag over the channels that do move.
+lag: 49. `Synchrony` holds both this number and the lag over the channels that do move. Such a channel may be still in
+what two curves share at some lag (one smile near the end of a clip): there it agrees in nothing, and counts as 0. Lags
+beyond a third of the clip are not looked for: what little is shared there agrees by chance.
 All lags of all predictions are one matrix product per channel. Where two lags tie within rounding, and only there, the
 reference's own arithmetic decides.
 Shapes: N items, K predictions, T frames, D channels, L = 2 · max_lag + 1 lags from -max_lag to max_lag; lag > 0: the
@@ -32,11 +34,13 @@ class Synchrony:
     offset: NDArray[np.int64]
     """The reference's: max_lag - argmax, [N, K]; the lag with its sign turned, and max_lag where the curve is NaN."""
     lag_ms: Array
-    """Best lag over the channels that move at every lag, [N, K]; > 0: later than the speaker, NaN: no channel moves."""
+    """Best lag over the channels that move, [N, K]; > 0: later than the speaker, NaN: no channel moves in both."""
     peak: Array
     """Correlation at that lag, [N, K]."""
+    moving: NDArray[np.int64]
+    """How many channels move in both, [N, K]."""
     undefined: Array
-    """Share of channels left out for it, [N, K]."""
+    """Share of channels that are still at some lag, [N, K]; one is enough to send `offset` to its end."""
 
 
 def synchrony(
@@ -47,22 +51,33 @@ def synchrony(
     speaker = finite_sequences(speaker, "speaker")
     max_lag = int(seconds * fps - 1)
     rows = [_item(finite_item(pred, i), one, max_lag) for i, one in enumerate(speaker)]
-    offset, lag, peak, undefined = (np.array(column) for column in zip(*rows, strict=True))
-    return Synchrony(offset, lag * 1000 / fps, peak, undefined)
+    offset, lag, peak, moving, undefined = (np.array(column) for column in zip(*rows, strict=True))
+    return Synchrony(offset, lag * 1000 / fps, peak, moving, undefined)
 
 
-def _item(x: Floats, y: Floats, max_lag: int) -> tuple[NDArray[np.int64], Array, Array, Array]:
-    """Reference offset, NaN-safe lag in frames, its correlation and the share left out of one item, each [K]."""
+def _item(x: Floats, y: Floats, max_lag: int) -> tuple[NDArray[np.int64], Array, Array, NDArray[np.int64], Array]:
+    """Reference offset, NaN-safe lag in frames, its correlation, channels that move and share still, each [K]."""
     r = correlations(x, y, max_lag)
     curve = r.mean(axis=0)
     offset = np.array([max_lag - _first_best(curve[k], x[k], y, max_lag) for k in range(len(x))])
-    whole = np.isfinite(r).all(axis=-1, keepdims=True)
-    count = whole.sum(axis=(0, 2))
-    kept = np.where(whole, r, 0).sum(axis=0) / np.maximum(count, 1)[:, None]
-    best = kept.argmax(axis=-1)
-    known = count > 0
-    peak = np.where(known, kept[np.arange(len(x)), best], np.nan)
-    return offset, np.where(known, best - float(max_lag), np.nan), peak, 1 - count / len(r)
+    kept, moving = over_moving(r, x, y)
+    known = ~np.isnan(kept)
+    best = np.where(known, kept, -np.inf).argmax(axis=-1)
+    peak = kept[np.arange(len(x)), best]
+    still = 1 - np.isfinite(r).all(axis=-1).mean(axis=0)
+    return offset, np.where(moving > 0, best - float(max_lag), np.nan), peak, moving, still
+
+
+def over_moving(r: Array, x: Floats, y: Floats) -> tuple[Array, NDArray[np.int64]]:
+    """Mean [K, L] of correlations `r` [D, K, L] over the channels that move in both, and how many these are, [K].
+
+    0 where a moving channel is still in what is shared; NaN beyond a third of the frames, and where no channel moves.
+    """
+    moves = ((x != x[:, :1]).any(axis=1) & (y != y[:1]).any(axis=0)).T
+    count = moves.sum(axis=0)
+    mean = np.where(moves[..., None], np.nan_to_num(r), 0).sum(axis=0) / np.maximum(count, 1)[:, None]
+    lag = np.arange(r.shape[-1]) - r.shape[-1] // 2
+    return np.where((np.abs(lag) <= len(y) // 3) & (count > 0)[:, None], mean, np.nan), count
 
 
 def correlations(x: Floats, y: Floats, max_lag: int) -> Array:

@@ -8,6 +8,7 @@ Shapes: N frames of one or several sessions, A units.  Sources: the system's req
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from dyad.metrics import calibration, classification, events
 from dyad.metrics.agreement import macro
-from dyad.metrics.checks import require_finite
+from dyad.metrics.checks import labelled, require_finite, require_probabilities
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.floating[Any]]
@@ -72,8 +73,11 @@ def frequency_groups(rate: Array, high: float = HIGH, low: float = LOW) -> dict[
     }
 
 
-def tune_thresholds(prob: Numbers, act: Numbers) -> Array:
+def tune_thresholds(
+    prob: Numbers, act: Numbers, *, session: str = "the tuning frames", units: Sequence[str] | None = None
+) -> Array:
     """Threshold of highest F1 per unit [A] from validation frames [N, A]; 0.5 for a unit without positives."""
+    labelled(prob, act, session=session, channels=units, what="probability")
     return np.array([classification.best_threshold(p, y) for p, y in zip(prob.T, act.T, strict=True)])
 
 
@@ -86,23 +90,55 @@ def unit_scores(
     *,
     tolerance_frames: int = 5,
     session_ends: Sequence[int] = (),
+    session_ids: Sequence[str] = (),
     session: str = "the scored frames",
     units: Sequence[str] | None = None,
 ) -> UnitScores:
     """All scores of predicted activation `act_prob` and intensity `prob` [N, A].
 
     `act` (0, 1) and `true` are the labels, NaN where there are none. `session_ends` are the indices after the last
-    frame of each session when several lie one after the other, so that no event spans two. A prediction that is not
-    finite is refused by session, unit and frame.
+    frame of each session when several lie one after the other, so that no event spans two, and `session_ids` their
+    names. A prediction that is not finite, or no probability, is refused by session, unit and frame of that session.
     """
-    require_finite(act_prob, session=session, channels=units, what="activation probability")
-    require_finite(prob, session=session, channels=units)
+    _require_shapes(act_prob, act, prob, true, thresholds, units)
+    for name, at in _sessions(len(act), session_ends, session_ids, session):
+        require_probabilities(act_prob[at], session=name, channels=units, what="activation probability")
+        require_finite(prob[at], session=name, channels=units)
+        for labels in (act[at], true[at]):
+            require_finite(labels, session=name, channels=units, what="label", scored=~np.isnan(labels))
     columns = [
         (*_activity(act_prob[:, a], act[:, a], float(thresholds[a]), tolerance_frames, session_ends),
          *agreement_of(prob[:, a], true[:, a]), _rate(act[:, a]))
         for a in range(act.shape[1])
     ]  # fmt: skip
     return UnitScores(*np.array(columns, np.float64).T)
+
+
+def _require_shapes(
+    act_prob: Numbers, act: Numbers, prob: Numbers, true: Numbers, thresholds: Array, units: Sequence[str] | None
+) -> None:
+    shapes = [list(x.shape) for x in (act_prob, act, prob, true)]
+    count = act_prob.shape[-1] if act_prob.ndim == 2 else 0
+    if not count or any(s != shapes[0] for s in shapes):
+        raise ValueError(
+            f"act_prob, act, prob and true [N, A] of one shape are needed; got {', '.join(map(str, shapes))}; "
+            "cut all to the same frames and units first"
+        )
+    if thresholds.shape != (count,) or (units is not None and len(units) != count):
+        named = "" if units is None else f" and {len(units)} names"
+        raise ValueError(f"thresholds [{count}] are needed, one per unit; got {list(thresholds.shape)}{named}")
+
+
+def _sessions(frames: int, ends: Sequence[int], ids: Sequence[str], whole: str) -> list[tuple[str, slice]]:
+    """Name and frames of every session; without names their numbers."""
+    edges = [0, *ends, *([frames] if not ends or ends[-1] != frames else [])]
+    if any(a > b for a, b in pairwise(edges)):
+        raise ValueError(f"session_ends that rise from 0 to {frames}, the frames there are, are needed; got {ends}")
+    parts = len(edges) - 1
+    if ids and len(ids) != parts:
+        raise ValueError(f"session_ids: one name for each of {parts} sessions is needed; got {len(ids)}")
+    names = ids or ([whole] if parts == 1 else [f"session {i} of {whole}" for i in range(parts)])
+    return [(name, slice(a, b)) for name, (a, b) in zip(names, pairwise(edges), strict=True)]
 
 
 def _activity(p: Numbers, y: Numbers, threshold: float, tolerance: int, ends: Sequence[int]) -> tuple[float, ...]:
@@ -125,7 +161,7 @@ def agreement_of(pred: Numbers, true: Numbers) -> tuple[float, float, float, flo
 
     Pearson needs both curves to vary, CCC the true one; else they are NaN.
     """
-    known = ~np.isnan(true)
+    known = labelled(pred, true)
     p, y = pred[known].astype(np.float64), true[known].astype(np.float64)
     nan = float("nan")
     if not len(y):

@@ -93,6 +93,7 @@ def _from_challenge(config: Config, part: Path, out: Path) -> "dict[str, str]":
     """Build the clips of a challenge's own splits; returns what was refused."""
     from functools import partial
 
+    from dyad.layouts import recordings
     from dyad.prepare import challenge
 
     items = challenge.listed(config.raw, config.layout, allow_shared_subjects=config.allow_shared_subjects)
@@ -106,6 +107,8 @@ def _from_challenge(config: Config, part: Path, out: Path) -> "dict[str, str]":
         splits[name] += [o for o in outcomes.values() if not isinstance(o, str)]
     taken = {b.session.id for group in splits.values() for b in group}
     notes = challenge.write_appropriate(config.raw, part, items, taken, choice) if taken else []
+    both = [way for _, item in flat for way in (item, item.mirrored())]
+    recordings.write(part, {way.id: way.occasion for way in both if way.id in taken})
     _finish(config, part, out, splits, refused, notes=notes)
     return refused
 

@@ -38,9 +38,17 @@ class Cells:
         return cls(path, [name.strip() for name in names], rows)
 
     def column(self, name: str) -> list[str]:
-        """A column's text, stripped."""
-        at = self.names.index(name)
-        return [row[at].strip() for row in self.rows]
+        """A column's text, stripped; raises ValueError when several have its name."""
+        if self.names.count(name) > 1:
+            raise ValueError(
+                f"{self.path}: {self.names.count(name)} columns are called {name!r}, wanted one; "
+                "rename or remove the others"
+            )
+        return self.at(self.names.index(name))
+
+    def at(self, place: int) -> list[str]:
+        """The text of the column at a place, stripped."""
+        return [row[place].strip() for row in self.rows]
 
     def number(self, name: str, row: int, text: str) -> float:
         """`text`, the cell of column `name` in `row`, as a finite number; raises ValueError otherwise."""
@@ -57,8 +65,10 @@ class Cells:
 
     def numbers(self, names: Container[str]) -> dict[str, NDArray[np.float64]]:
         """Columns [N] whose lower-case name is in `names`, by that name."""
-        return {
-            name.lower(): np.array([self.number(name, r, t) for r, t in enumerate(self.column(name), start=1)])
-            for name in self.names
-            if name.lower() in names
-        }
+        found: dict[str, NDArray[np.float64]] = {}
+        for name in [n for n in self.names if n.lower() in names]:
+            if name.lower() in found:
+                raise ValueError(f"{self.path}: has the column {name.lower()!r} in two spellings; remove one")
+            column = self.column(name)
+            found[name.lower()] = np.array([self.number(name, r, t) for r, t in enumerate(column, start=1)])
+        return found

@@ -38,8 +38,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what measures nothing."""
-        if not 0.1 <= self.max_lag_s <= 30 or self.lag_seconds < 2 or self.lag_sessions < 3:
-            raise ValueError("max_lag_s from 0.1 to 30, lag_seconds ≥ 2 and lag_sessions ≥ 3 are needed")
+        if not 0.1 <= self.max_lag_s <= 30 or self.lag_seconds < 2 or self.lag_sessions < 4:
+            raise ValueError("max_lag_s from 0.1 to 30, lag_seconds ≥ 2 and lag_sessions ≥ 4 are needed")
         if self.surrogates < 19:
             raise ValueError(f"surrogates {self.surrogates}: with fewer than 19 nothing can be told from chance at 5 %")
 

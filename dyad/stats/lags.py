@@ -5,8 +5,8 @@ listener's. For every cue and unit the correlation at every lag is pooled over t
 mean; its peak is the lag. Chance is measured, not assumed: speakers are dealt to other sessions' listeners
 (surrogates), which keeps how each of them moves and destroys only who they moved with. A lag is called real when its
 peak, in units of the pair's own chance, exceeds what the best of *all* pairs and lags reached in 95 % of the deals: a
-single false find in twenty datasets, however many pairs are tried. An interval of the lag comes from drawing sessions
-again (bootstrap).
+single false find in twenty datasets, however many pairs are tried; from too few sessions nothing is told (`deals`). An
+interval of the lag comes from drawing sessions again (bootstrap).
 All lags of all pairs are one product per frequency: sessions are transformed once, deals only pair them differently.
 Shapes: N sessions, T frames, C cues, U units, L lags, F frequencies, B bootstrap draws, R real pairs.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyad.clock import FPS
+from dyad.stats.deals import LEVEL, deals, too_few
 
 Array = NDArray[np.float64]
 Curves = NDArray[np.floating]
@@ -56,6 +57,7 @@ class Lags:
     found: tuple[Lag, ...]
     sessions: int
     surrogates: int
+    """Deals that chance is known from."""
 
     def real(self) -> list[Lag]:
         """The pairs whose lag is more than chance."""
@@ -87,37 +89,36 @@ def measure(
     max_lag_s: float = 3.0,
     lead_s: float = 1.0,
     surrogates: int = 200,
-    level: float = 0.05,
     seed: int = 0,
     clips: Sequence[str] | None = None,
 ) -> Lags:
     """Lags of `units` [T, U] behind `cues` [T, C], one array of each per session; NaN is unknown and left out.
 
     `clips` says which sessions show the same moment (both directions of a clip): they are not dealt to one another,
-    or speakers would meet themselves as listeners. Raises ValueError with fewer than three sessions: nobody could be
-    dealt anew.
+    or speakers would meet themselves as listeners. Raises ValueError for too few sessions to know chance from.
     """
-    if len(cues) < 3:
-        raise ValueError(f"{len(cues)} sessions with a known speaker, but lags need 3 or more to tell them from chance")
+    if why := too_few(len(cues), clips):
+        raise ValueError(why)
     lags = np.arange(-round(lead_s * FPS), round(max_lag_s * FPS) + 1)
     pool = _Pool(cues, units, lags)
     curves = pool.curves(np.arange(pool.sessions))
     rng = np.random.default_rng(seed)
-    squares = np.zeros(curves.shape[:2])
+    # The true pairing is one of the deals, so far as chance can tell: it counts among them.
+    squares = np.square(curves).mean(axis=-1)
     peaks = []
-    for deal in (dealt(pool.sessions, rng, clips) for _ in range(surrogates)):
+    for deal in deals(pool.sessions, surrogates, rng, clips):
         by_chance = pool.curves(deal)
         squares += np.square(by_chance).mean(axis=-1)
         peaks.append(np.abs(by_chance).max(axis=-1))
-    spread = np.sqrt(squares / surrogates)
+    spread = np.sqrt(squares / (len(peaks) + 1))
     varies = spread > 1e-9
     scale = np.where(varies, spread, 1)
     best_of_all = np.sort([float((np.where(varies, p / scale, 0)).max()) for p in peaks])
     stands_out = np.where(varies, np.abs(curves).max(axis=-1) / scale, 0)
     found: list[Lag] = []
     for c, u in ((int(c), int(u)) for c, u in np.argwhere(varies)):
-        chance = (int((best_of_all >= stands_out[c, u]).sum()) + 1) / (surrogates + 1)
-        low, high = pool.interval(c, u, rng) if chance <= level else (float("nan"), float("nan"))
+        chance = (int((best_of_all >= stands_out[c, u]).sum()) + 1) / (len(peaks) + 1)
+        low, high = pool.interval(c, u, rng) if chance <= LEVEL else (float("nan"), float("nan"))
         found.append(
             Lag(
                 cue=cue_names[c],
@@ -127,22 +128,11 @@ def measure(
                 high_ms=high,
                 correlation=float(curves[c, u, int(np.abs(curves[c, u]).argmax())]),
                 chance=chance,
-                real=chance <= level,
+                real=chance <= LEVEL,
             )
         )
     found.sort(key=lambda f: (not f.real, -abs(f.correlation)))
-    return Lags(tuple(cue_names), tuple(unit_names), lags, curves, tuple(found), pool.sessions, surrogates)
-
-
-def dealt(n: int, rng: np.random.Generator, clips: Sequence[str] | None = None) -> NDArray[np.intp]:
-    """A random order in which nobody keeps their place, nor takes one of the same clip where that can be had."""
-    same = np.unique(clips, return_inverse=True)[1] if clips is not None else np.arange(n)
-    if 2 * np.bincount(same).max() > n:
-        same = np.arange(n)
-    while True:
-        order = rng.permutation(n)
-        if not (same[order] == same).any():
-            return order
+    return Lags(tuple(cue_names), tuple(unit_names), lags, curves, tuple(found), pool.sessions, len(peaks))
 
 
 def peak(curve: Array) -> float:

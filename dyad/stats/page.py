@@ -64,8 +64,14 @@ def _rates(survey: Survey) -> str:
     for axis in axes:
         axis.set_xticks(x, _numbers(r.au_names))
         axis.set_xlabel("action unit")
-    axes[0].legend([plt.Rectangle((0, 0), 1, 1, color=COLOURS[k]) for k in survey.groups], survey.groups, frameon=False)
+    patches = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[k]) for k in survey.groups]
+    axes[0].legend(patches, survey.groups, **_above(len(patches)))
     return _png(figure)
+
+
+def _above(columns: int) -> dict[str, Any]:
+    """Where a legend covers nothing: above its picture."""
+    return {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns, "frameon": False, "fontsize": 8}
 
 
 def _shapes(survey: Survey, count: int = 3) -> str:
@@ -84,8 +90,8 @@ def _shapes(survey: Survey, count: int = 3) -> str:
             label = f"{r.au_names[a]} ({survey.shape_counts[a]} movements, half last {r.duration_s[a]:.2f} s)"
             axis.plot(time_s, survey.shapes[a], label=label)
         axis.axvline(0, color="black", lw=0.6)
-        axis.set(title=title, xlabel="seconds from the first active frame", ylim=(0, 1))
-        axis.legend(frameon=False, fontsize=8)
+        axis.set(xlabel="seconds from the first active frame", ylim=(0, 1))
+        axis.legend(title=title, **_above(1))
     axes[0].set_ylabel("mean probability")
     return _png(figure)
 
@@ -95,7 +101,9 @@ def _together(survey: Survey) -> str:
 
     r = survey.rates
     figure, axis = plt.subplots(figsize=(5.2, 4.4))
-    shown = axis.imshow(np.where(np.eye(len(r.au_names)) > 0, np.nan, r.together), vmin=-0.6, vmax=0.6, cmap="RdBu_r")
+    others = np.where(np.eye(len(r.au_names)) > 0, np.nan, r.together)
+    top = max(float(np.nanmax(np.abs(others), initial=0)), 0.1)
+    shown = axis.imshow(others, vmin=-top, vmax=top, cmap="RdBu_r")
     ticks = np.arange(len(r.au_names))
     axis.set_xticks(ticks, _numbers(r.au_names), fontsize=8)
     axis.set_yticks(ticks, _numbers(r.au_names), fontsize=8)
@@ -120,12 +128,12 @@ def _curves(survey: Survey, count: int = 6) -> str:
         axis.axvspan(lag.low_ms, lag.high_ms, color=line.get_color(), alpha=0.12, lw=0)
     axis.axvline(0, color="black", lw=0.6)
     axis.set(xlabel="listener after speaker, ms", ylabel="correlation of onsets")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(**_above(3))
     return _png(figure)
 
 
 def _matrix(survey: Survey) -> str:
-    """Lags of all real pairs; the others are blank."""
+    """Lags of all real pairs, earlier than the speaker below 0; the others are blank."""
     import matplotlib.pyplot as plt
 
     found = survey.lags
@@ -134,8 +142,8 @@ def _matrix(survey: Survey) -> str:
     for lag in found.real():
         lag_ms[found.cues.index(lag.cue), found.units.index(lag.unit)] = lag.lag_ms
     figure, axis = plt.subplots(figsize=(6.4, 5))
-    top = max(float(found.lags_frames[-1]) * 1000 / FPS, 1.0)
-    shown = axis.imshow(lag_ms, cmap="viridis", vmin=0, vmax=min(top, 1500), aspect="auto")
+    lowest, highest = (float(f(lag_ms, initial=0)) for f in (np.nanmin, np.nanmax))
+    shown = axis.imshow(lag_ms, cmap="viridis", vmin=lowest, vmax=max(highest, lowest + 1), aspect="auto")
     axis.set_xticks(np.arange(len(found.units)), _numbers(found.units), fontsize=8)
     axis.set_yticks(np.arange(len(found.cues)), found.cues, fontsize=8)
     axis.set(xlabel="listener's unit", ylabel="speaker")

@@ -21,6 +21,7 @@ def as_text(survey: Survey, title: str) -> str:
         _units(survey),
         _whole(survey),
         _together(survey),
+        _loss(survey),
         _lags(survey),
     ]
     if survey.notes:
@@ -42,7 +43,7 @@ def _units(survey: Survey) -> str:
             lines.append(f"{unit:5} {FACS_MEANING.get(unit, ''):21} not annotated in any session: masked everywhere")
             continue
         lines.append(
-            f"{unit:5} {FACS_MEANING.get(unit, ''):21} {_percent(r.rate[a]):>8} {_number(r.events_per_minute[a]):>9} "
+            f"{unit:5} {FACS_MEANING.get(unit, ''):21} {_rate(r.rate[a]):>8} {_number(r.events_per_minute[a]):>9} "
             f"{_number(r.duration_s[a], ' s'):>7} {_number(r.long_s[a], ' s'):>7} {_number(r.strength[a]):>8} "
             f"{_number(r.prob_mean[a]):>6} {_percent(1 - r.known[a]):>8} {group.get(unit, '–'):>5} "
             f"{_number(survey.weights.minus_log[a]):>6}"
@@ -76,6 +77,13 @@ def _together(survey: Survey, count: int = 6) -> str:
     return f"Most often together (correlation of being active, 1 = always): {', '.join(said)}"
 
 
+def _loss(survey: Survey) -> str:
+    s = survey.strength
+    if not s.weighted_regression:
+        return f"Weights for rare units are {s.why}."
+    return f"Weights for rare units: {s.why}; stratify {s.stratify:g}, weighted regression {s.weighted_regression:g}."
+
+
 def _lags(survey: Survey) -> str:
     if survey.lags is None:
         return f"Listener after speaker: not measured, because {survey.why_no_lags}."
@@ -106,11 +114,12 @@ def _planted(survey: Survey) -> list[str]:
     if survey.lags is None or not survey.planted:
         return []
     c = planted.check(survey.lags, survey.planted)
-    errors = f"{c.median_error_ms:.0f} ms in the median, {c.worst_error_ms:.0f} ms at worst"
-    return [
-        "planted: median lag that this synthetic dataset was made with, start to start, and of how many movements",
-        f"of {c.planted} pairs that were planted {planted.OFTEN} times or more, {c.found} are found, off by {errors}",
-    ]
+    lines = ["planted: median lag that this synthetic dataset was made with, start to start, and of how many movements"]
+    if c.planted:
+        found = f"of {c.planted} pairs that were planted {planted.OFTEN} times or more, {c.found} are found"
+        errors = f", off by {c.median_error_ms:.0f} ms in the median, {c.worst_error_ms:.0f} ms at worst"
+        lines.append(found + (errors if c.found else ""))
+    return lines
 
 
 def _lag(survey: Survey, lag: Lag) -> str:
@@ -121,18 +130,20 @@ def _lag(survey: Survey, lag: Lag) -> str:
 
 
 def loss_yaml(survey: Survey) -> str:
-    """Presets that turn frequency weights on, and the weights as numbers."""
+    """Presets that turn frequency weights on as far as the units are uneven, and the weights as numbers."""
+    s = survey.strength
     lines = [
         "# How rare units are given more weight. The commands compute the weights themselves; what they take is how",
         "# strongly the weighted term counts. Weighting costs calibration: keep it small.",
+        f"# {s.why}",
         "#",
         "# python -m distill.train --config this-file: -log(f + ε), and rare windows are drawn more often",
-        "stratify: 1.0",
+        f"stratify: {s.stratify}",
         "loss:",
-        "  weighted_regression: 0.2",
+        f"  weighted_regression: {s.weighted_regression}",
         "# python -m teacher.tune: 1/log(1.02 + f); write instead",
         "# loss:",
-        "#   regression: 0.2",
+        f"#   regression: {s.weighted_regression}",
         "#",
         "# The requirement's 1/log(f + ε) is negative for every unit, and is used nowhere.",
         f"# {'unit':6} {'active':>8} {'1/log(f+ε)':>11} {'-log(f+ε)':>10} {'1/log(1.02+f)':>14} {'effective n':>12}",
@@ -140,10 +151,18 @@ def loss_yaml(survey: Survey) -> str:
     w, r = survey.weights, survey.rates
     for a, unit in enumerate(r.au_names):
         lines.append(
-            f"# {unit:6} {_percent(r.rate[a]):>8} {_number(w.requirement[a]):>11} {_number(w.minus_log[a]):>10} "
+            f"# {unit:6} {_rate(r.rate[a]):>8} {_number(w.requirement[a]):>11} {_number(w.minus_log[a]):>10} "
             f"{_number(w.offset_log[a]):>14} {_number(w.effective_number[a]):>12}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _rate(value: float) -> str:
+    """A share in percent, with as many digits as tell it from the bounds of the groups."""
+    if not math.isfinite(value):
+        return "–"
+    digits = (d for d in range(1, 9) if all((round(100 * value, d) >= 100 * b) == (value >= b) for b in (HIGH, LOW)))
+    return f"{100 * value:.{next(digits, 9)}f} %"
 
 
 def _percent(value: float) -> str:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from dyad import media
 from dyad.action_units import FACS_MEANING
 from dyad.clock import FPS
-from dyad.layouts import processed
+from dyad.layouts import processed, recordings
 from dyad.metrics.units import HIGH, LOW, frequency_groups
 from dyad.session import Session
 from dyad.stats import lags, planted, rates, shape, voice, weights
+from dyad.stats.deals import too_few
 from dyad.stats.lags import Lags
 from dyad.stats.rates import Rates
-from dyad.stats.weights import Weights
+from dyad.stats.weights import Strength, Weights
 
 Floats = NDArray[np.floating]
 
@@ -30,6 +31,7 @@ class Survey:
     rates: Rates
     groups: dict[str, list[str]]
     weights: Weights
+    strength: Strength
     shapes: NDArray[np.float64]
     shape_counts: NDArray[np.int64]
     lags: Lags | None
@@ -67,6 +69,7 @@ def take(root: Path, sessions: Sequence[Session], au_names: Sequence[str], setti
         rates=found,
         groups={name: [au_names[a] for a in members] for name, members in groups.items()},
         weights=weights.suggest(found.rate, np.nan_to_num(found.events_per_minute * found.known * found.minutes)),
+        strength=weights.strength(found.rate, au_names),
         shapes=curves,
         shape_counts=counts,
         lags=measured,
@@ -93,8 +96,9 @@ def _lags(
     if not known:
         return None, "neither the speakers' own units nor their sound is known", notes
     told = [i for i, c in enumerate(cues) if not np.isnan(c[:, known]).all()]
-    if len(told) < 3:
-        return None, f"{len(told)} sessions with a known speaker; 3 or more tell a lag from chance", notes
+    clips = recordings.of(root, [chosen[i] for i in told])
+    if why := too_few(len(told), clips):
+        return None, f"there are {why}", notes
     measured = lags.measure(
         [cues[i][:, known] for i in told],
         [units[i] for i in told],
@@ -103,14 +107,9 @@ def _lags(
         max_lag_s=settings.max_lag_s,
         surrogates=settings.surrogates,
         seed=settings.seed,
-        clips=[_clip(chosen[i]) for i in told],
+        clips=clips,
     )
     return measured, "", notes
-
-
-def _clip(session: Session) -> str:
-    """What both directions of one clip have in common: the two people's pictures."""
-    return " ".join(sorted(str(p) for p in (session.speaker_video_path, session.listener_video_path)))
 
 
 def _listener(session: Session) -> Floats:
@@ -171,6 +170,7 @@ def as_json(survey: Survey) -> dict[str, Any]:
         "groups": {"high_from": HIGH, "low_below": LOW, **survey.groups},
         "together_phi": [[_number(v) for v in row] for row in r.together],
         "active_given": [[_number(v) for v in row] for row in r.given],
+        "loss": {k: _number(v) if isinstance(v, float) else v for k, v in vars(survey.strength).items()},
         "lags": _lags_json(survey),
         "notes": list(survey.notes),
     }
