@@ -57,6 +57,20 @@ def test_noise_of_the_sensors_does_not_move_the_lag() -> None:
     assert meter.lag_s == pytest.approx(0.12, abs=0.5 * FRAME_S)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_a_face_does_at_first_may_agree_with_another_lag_and_is_not_believed(seed: int) -> None:
+    meter, told = LagMeter(CHANNELS, 0.12), movement(4.0, seed)
+    speed = np.gradient(told, axis=0)
+    did_speed = np.zeros_like(speed)  # still until 1.5 s, for a moment as by another lag, then as by the true one
+    did_speed[1500:1700], did_speed[1700:] = speed[1100:1300], speed[1580:-120]
+    did = np.cumsum(did_speed, axis=0)
+    for now_s in np.arange(0.6, 4.0, 1 / 60):
+        at = int(now_s * 1000)
+        meter.watch(now_s, told[at], now_s, did[at])
+        assert meter.lag_s == pytest.approx(0.12, abs=0.05)
+    assert meter.measured
+
+
 def test_a_still_face_teaches_nothing_and_unteaches_nothing() -> None:
     meter, curve = LagMeter(CHANNELS, 0.3), movement(4.0)
     watch(meter, np.zeros_like(curve), np.zeros(CHANNELS), to_s=4.0, noise=0.0005)

@@ -28,6 +28,8 @@ LEAST_MOTION = 1e-5
 """Mean squared way [shares²] over a span below which a tick tells nothing."""
 TRUSTED = 0.7
 """Correlation from which a peak counts."""
+FIRST_S = 0.3
+"""Of moving, before any peak counts: the first few ways agree with any lag by chance."""
 SOON_S = 0.2
 """The short memory."""
 JUMP_S, SURE, BETTER, IN_A_ROW = 0.04, 0.9, 0.05, 3
@@ -93,6 +95,7 @@ class _Evidence:
         self._memory_s = memory_s
         self.together, self.power = np.zeros((lags, channels)), np.zeros((lags, channels))
         self.followed = np.zeros(channels)
+        self.moving_s = 0.0
 
     def add(self, leading: NDArray[np.float64], following: Channels, dt_s: float) -> None:
         """One tick's ways [K, C] and [C]."""
@@ -100,6 +103,7 @@ class _Evidence:
         self.together = keep * self.together + share * leading * following
         self.power = keep * self.power + share * leading**2
         self.followed = keep * self.followed + share * following**2
+        self.moving_s = keep * self.moving_s + dt_s
 
     def become(self, other: "_Evidence") -> None:
         """Forget all, and know what `other` does."""
@@ -159,7 +163,7 @@ class LagMeter:
             self._lessons = 0  # the channels are looked at at once
         score = self._long.common()
         peak = int(score.argmax())
-        if score[peak] >= TRUSTED:
+        if score[peak] >= TRUSTED and self._long.moving_s >= FIRST_S:
             inner = min(max(peak, 1), len(score) - 2)
             self.lag_s, self.measured = (inner + float(_vertex(score[inner - 1 : inner + 2]))) * STEP_S, True
             self._lessons += 1
