@@ -91,7 +91,7 @@ def covered(
 
     truth = scored(first.sum(axis=0), second.sum(axis=0))
     for trial in range(trials):
-        chosen = rng.choice(len(first), sessions, replace=False)
+        chosen = rng.choice(len(first), sessions)
         over = Resampling.of(range(sessions), resamples, trial)
         drawn = (bootstrap.bootstrap(x[chosen], lambda totals: totals, over.counts) for x in (first, second))
         value = float(scored(first[chosen].sum(axis=0), second[chosen].sum(axis=0)))

@@ -1,6 +1,6 @@
 """The REACT challenge's baseline trained on the student's own sessions, and scored beside it, several seeds of each.
 
-    python -m benchmarks.transvae_row    # dataset and students of docs/ablation.md; ten minutes of a core per run
+    python -m benchmarks.transvae_row    # dataset and students of docs/ablation.md; twenty minutes of a core per run
 
 Trains Trans-VAE with configs/distill/transvae.yaml: online with every seed, offline with some, through the eyes that
 the online run of the same seed opened. Finished runs are kept: the same command goes on. Students are runs of
@@ -11,7 +11,7 @@ course on the first held-out sessions, how far its draws differ, the KL, and whe
 
 Equal are sessions, crops, listeners' labels, and that eyes first learn the speakers' own units and are then kept, which
 the published recipe does not know. Unequal is the length: the students' eyes have three times the steps and their clips
-three times the frames (`training`), so the baseline's row is a lower bound. Then `distill.evaluate` scores the first
+half as many frames again (`training`), so the baseline's row is a lower bound. Then `distill.evaluate` scores the first
 seeds in full: WORK/evaluation/report.html.
 Writes benchmarks/results/transvae.json; the last line is one JSON object.
 Shapes: S held-out sessions, H horizons, A units.
@@ -130,7 +130,7 @@ def trained(train: TrainConfig) -> Path:
 
 
 def scored(folder: Path, name: str, seed: int, horizon: int, sessions: Sequence[Session], mean: Floats) -> Run:
-    """Sums [S, 1, A, 8] and average precision [1, A] of a folder's answers at one horizon, as a student.s are."""
+    """Sums [S, 1, A, 8] and average precision [1, A] of a folder's answers at one horizon, as a student's are."""
     store = PredictionStore.open(folder / "predictions", au_names=SEED17.units)
     column = store.horizons.index(horizon)
     said = [store.read(s.id) for s in sessions]

@@ -7,7 +7,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.loop import Loop
-from deploy.motion.controller import Status
+from deploy.motion.states import Status
 from deploy.recording import Recorder, fastest
 from deploy.sources import Source
 from dyad.provenance import run_card

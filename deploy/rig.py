@@ -160,7 +160,11 @@ def measure(
     rig, measured = Rig(robot, clock), list[Measured]()
     try:
         robot.open()  # a half-open robot is closed, too
-        rig.begin()
+        try:
+            rig.begin()
+        except BaseException:  # no way home: where it stands is unknown
+            robot.release()
+            raise
         try:
             with interruptible or contextlib.nullcontext():
                 for number, channel in enumerate(channels):

@@ -103,8 +103,10 @@ class RunSession:
     def _end(self, fault: Exception | None, status: int) -> int:
         """The exit status, or the fault; a robot that somebody must look after comes before both."""
         doubt = self._link.doubt
+        if fault is not None and doubt is not None:
+            raise RuntimeError(doubt) from fault
         if fault is not None:
-            raise fault if doubt is None else RuntimeError(doubt) from fault
+            raise fault
         if doubt is not None:
             print(f"error: {doubt}", file=sys.stderr)
         return status if doubt is None else 1

@@ -9,7 +9,7 @@ from distill.tables import ACTIVE, INTENSITY, interval
 if TYPE_CHECKING:
     from distill.report import Report
 
-FEW = 20
+FEW = 40
 """Recordings below which intervals of means over rare units undercover: benchmarks/intervals.py."""
 TOLD = ("macro_ccc", "macro_skill", "macro_f1", "macro_auprc", "macro_event_f1")
 """Differences that the remarks print; report.json holds all."""

@@ -73,7 +73,7 @@ class Report:
         return [r for r in (*(b.name for b in self.evidence.baselines), *MUST_BEAT) if r in self.main]
 
     def differences(self) -> dict[str, dict[str, Score]]:
-        """Rival → score → model minus rival, paired over sessions: every score that both have."""
+        """Rival → score → model minus rival, paired over sessions: every score but FRDvs that both have."""
         return {rival: self._difference(rival) for rival in self.compared}
 
     def _difference(self, rival: str) -> dict[str, Score]:
@@ -82,7 +82,7 @@ class Report:
         if rival in active:
             made |= scoring.differences(active[MODEL], active[rival], self.over)
         first, second = tracks[MODEL], tracks[rival]
-        for n in ("dtw", "correlation", "within_a_frame", "speed_p95", "speed_above"):
+        for n in movement.SCORES:
             drawn = first.resampled[n], second.resampled[n]
             made[n] = scoring.difference(first.scores[n].value, second.scores[n].value, drawn, self.over)
         drawn, values = self.reactions.resampled, self.reactions.scores

@@ -16,8 +16,8 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-CHECKOUT = Path(__file__).resolve().parent.parent
-PRESETS = CHECKOUT / "configs" if (CHECKOUT / "configs").is_dir() else Path(__file__).resolve().parent / "configs"
+INSIDE = Path(__file__).resolve().parent / "configs"
+PRESETS = INSIDE if INSIDE.is_dir() else INSIDE.parent.parent / "configs"
 """The presets that ship: beside the packages in a checkout, inside this one in an installed wheel."""
 
 

@@ -7,6 +7,7 @@ and variable rates meet the grid by their time stamps. Source of the faults hand
 the field.
 """
 
+import contextlib
 import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -58,8 +59,9 @@ def _open(path: Path | str) -> Any:
         return av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
         why = (error.strerror or type(error).__name__).lower()
-        if _lacks_index(Path(path)):
-            why = "its index, which is written last, is missing: it was cut off"
+        with contextlib.suppress(OSError):  # it may not be ours to read
+            if _lacks_index(Path(path)):
+                why = "its index, which is written last, is missing: it was cut off"
         raise MediaError(f"{path}: not a readable video or sound ({why}); record or copy it again") from None
 
 

@@ -35,7 +35,7 @@ class TrainingLog:
         self._progress.update()
         if all(name in values for name in self._shown):
             self._progress.set_postfix({name: f"{values[name]:.3f}" for name in self._shown})
-        self._lines.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+        self._lines.write(json.dumps({"step": step, **{k: float(f"{v:.6g}") for k, v in values.items()}}) + "\n")
         self._lines.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)

@@ -54,7 +54,8 @@ from distill.trainer import Trainer
 from tests import test_crew as shared
 
 def drawn(trainer):
-    return [int(trainer.clips(step, purpose).audio.double().sum() * 1e6) for step, purpose in ((0, 0), (1, 0), (0, 2))]
+    draws = ((0, 0), (1, 0), (0, 2))
+    return [int(trainer.data.batch(step, purpose).audio.double().sum() * 1e6) for step, purpose in draws]
 
 base = shared.base_config(folder)
 whole = Trainer(replace(base, out=folder / "whole"), shared.TINY)
@@ -80,7 +81,7 @@ seen["half"] = shared.hash_of(trainer)
 seen["half_gradient"] = float(trainer.speaker_head.weight.grad.abs().max())
 
 trainer = Trainer(replace(single, out=folder / "nan", freeze_eyes=True), shared.TINY)
-trainer._train_step(batch := trainer.clips(0))
+trainer._train_step(batch := trainer.data.batch(0))
 seen["unused"] = trainer.speaker_head.weight.grad is None
 trainer.step += 1
 if rank == 1:

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toy_robot import CALIBRATION, Path, ToyRobot, exceeded, face, plan_of, unbroken
 
-from deploy.motion.controller import STALL_S, Controller, Moment, MotionConfig
+from deploy.motion.controller import Controller, Moment, MotionConfig
+from deploy.motion.rhythm import STALL_S
 from dyad.clock import FRAME_S
 
 C = len(CALIBRATION.names)

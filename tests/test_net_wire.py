@@ -49,6 +49,13 @@ def test_a_sealed_plan_of_nine_horizons_fits_one_ethernet_segment() -> None:
     assert 4 + len(encode(from_plan(long))) + auth.TAG_BYTES <= ETHERNET_BYTES
 
 
+def test_the_longest_reason_of_a_stop_fits_a_line_whatever_it_is_written_in() -> None:
+    why = wire.sentence("stop", "😀" * 1000).fields["why"]
+    times = {"asked_s": 1.0, "received_s": 1.0, "answered_s": 1.0}
+    told = Message("pong", {**times, "status": {"stop_reason": f"asked by a loop: {why}"}})
+    assert decode(encode(told)) == told
+
+
 def test_numbers_that_are_none_travel_for_the_controller_to_refuse() -> None:
     au = plan().au.copy()
     au[3, 4] = np.nan

@@ -119,10 +119,24 @@ def test_a_loop_that_falls_silent_is_a_fault_and_one_that_rests_is_not(tmp_path:
 
 def test_plans_refused_while_stopped_are_the_rule_and_no_fault(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
+    for state in ("stopped", "released"):
+        recorded.live(1, state)
+        for k in range(20):
+            recorded.box.judge(k, "refused", recorded.clock.now_s())
+        assert recorded.live(5, state) == []
+
+
+def test_a_long_stop_of_a_lost_robot_does_not_push_out_the_record_of_the_accident(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
     recorded.live(1, "stopped")
-    for k in range(20):
+    recorded.box.fault("emergency stop")
+    recorded.live(BETWEEN_S + 1, "lost")
+    before = sorted(tmp_path.iterdir())
+    assert any("emergency-stop" in path.name for path in before)
+    for k in range(BURST * 20):
         recorded.box.judge(k, "refused", recorded.clock.now_s())
-    assert recorded.live(5, "released") == []
+    recorded.live(BETWEEN_S + 1, "lost")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])

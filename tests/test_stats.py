@@ -440,3 +440,11 @@ def test_neither_help_nor_a_run_imports_torch(dataset: Path, tmp_path: Path) -> 
         script = code.format(arguments=arguments, heavy=heavy)
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_sessions_of_few_long_recordings_are_dealt_apart_too() -> None:
+    rng, clips = np.random.default_rng(0), [f"recording {i % 4}" for i in range(80)]
+    for _ in range(20):
+        order = deals.dealt(80, rng, clips)
+        assert sorted(order) == list(range(80))
+        assert all(clips[a] != clips[b] for a, b in enumerate(order))

@@ -23,13 +23,13 @@ from deploy.motion.holds import HoldRule
 from deploy.motion.jitter_buffer import PlanBuffer
 from deploy.motion.latency import LookAhead
 from deploy.motion.limits import Channels, Limiter
-from deploy.motion.rhythm import STALL_S, Rhythm
+from deploy.motion.rhythm import Rhythm
 from deploy.motion.states import Counts, Moment, State, Status, Times, Verdict, Watch
 from deploy.motion.wire import Wire
 from deploy.plan import AUPlan, Command
 from deploy.robots import Feedback, Robot
 
-__all__ = ["STALL_S", "Controller", "Moment", "MotionConfig", "Status", "Verdict"]
+__all__ = ["Controller", "Moment", "MotionConfig", "Status", "Verdict"]
 
 MOVING: tuple[State, ...] = ("following", "holding")
 
@@ -216,7 +216,9 @@ class Controller:
             if self._stopped is None:
                 self._stopped = reason
                 self._buffer.clear()
-                self._state = "lost" if self._wire.lost else "stopped"
+                released = self._state == "released"  # armed a moment ago, and not opened since
+                self._rearmed = self._rearmed and not released
+                self._state = "lost" if self._wire.lost else "released" if released else "stopped"
 
     def rearm(self, now_s: float) -> None:
         """Undo a stop; a robot that was let go is opened anew and starts from its measured pose."""

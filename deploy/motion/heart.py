@@ -29,6 +29,7 @@ PATIENCE_S = 7.0
 STALE_S = 0.5
 """A heart that has not beaten for so long, or for two and a half of its periods, is not well."""
 TIMED_TICKS = 3600
+LEFT_ALONE = "the robot is lost: neither sent home nor let go, it may hold on; cut its power before you reach in"
 
 _LOG = logging.getLogger("deploy")
 
@@ -110,7 +111,8 @@ class Heart:
         before = self.status().stop_reason
         self._controller.stop(reason, self._clock.now_s())
         if before is None:
-            _LOG.warning("stopped: %s; the face goes home and is let go; to arm it: %s", reason, self.how_to_arm)
+            what = LEFT_ALONE if self.status().state == "lost" else "the face goes home and is let go"
+            _LOG.warning("stopped: %s; %s; to arm it: %s", reason, what, self.how_to_arm)
             self.fault(f"emergency stop: {reason}")
 
     def rest(self, why: str) -> None:
@@ -136,7 +138,7 @@ class Heart:
 
     def report(self) -> dict[str, Any]:
         """The same as plain data."""
-        return dataclasses.asdict(self.status())
+        return self.status().as_dict()
 
     def catch_up(self, now_s: float) -> None:
         """All ticks due until `now_s`, each at its own time; for a clock that only moves when it is told to."""

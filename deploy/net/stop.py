@@ -22,6 +22,7 @@ class PendingStop:
             return
         if session is not self._told:
             session.connection.send(sentence("stop", self.why))
+            session.status = None  # only what it says from now on counts
             self._told = session
         elif session.status is not None and session.status.stop_reason is not None:
             self.why = self._told = None

@@ -105,7 +105,8 @@ def sentence(kind: str, why: str) -> Message:
 def encode(message: Message) -> bytes:
     """Content of one message, without its length; ValueError when it would not be understood."""
     _check(message)
-    line = json.dumps({"kind": message.kind, **message.fields}, separators=(",", ":"), allow_nan=False)
+    fields = {"kind": message.kind, **message.fields}
+    line = json.dumps(fields, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return line.encode() + b"\n" + message.tail
 
 

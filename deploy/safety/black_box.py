@@ -91,7 +91,7 @@ class BlackBox:
             self._resting = False
             return
         self.note("plan", f"{seq} {verdict}", now_s)
-        if verdict == "refused" and self._state not in ("stopped", "released"):  # then it is the rule
+        if verdict == "refused" and self._state not in ("stopped", "released", "lost"):  # then it is the rule
             self._refused.append(now_s)
             if len(self._refused) == BURST and now_s - self._refused[0] <= BURST_S:
                 self.fault("refused plans", now_s)

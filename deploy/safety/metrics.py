@@ -5,14 +5,14 @@ Source: Prometheus, "Exposition formats", version 0.0.4.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from deploy.motion.states import Status
+from deploy.motion.states import State, Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("waiting", "following", "holding", "returning", "neutral", "stopped", "released", "lost")
+STATES = get_args(State)
 
 
 @dataclass(frozen=True)

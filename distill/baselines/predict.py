@@ -4,7 +4,8 @@
 
     python -m distill.evaluate --engine out/engine --dataset out/dyads --out out/evaluation --baseline out/transvae-val
 
-OUT/predictions       the answer at the distribution's mean; of some training sessions too, to tune thresholds on
+OUT/predictions       the answer at the distribution's mean; with a test split of the validation sessions, too, on
+                      which thresholds are tuned
 OUT/samples/<id>.npz  `samples` [K, T, U], row t shown at frame t, drawn by seed and session; `names` of the columns;
                       where more than units was learned also `attributes` [K, T, D] and `attribute_names`
 OUT/baseline.json     who answered, and how much of the future an answer may have used
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from distill.baselines.inputs import Material
 
 Floats = NDArray[np.float32]
-TUNING_SESSIONS = 8
-"""Training sessions answered at a run's end: thresholds of F1 are tuned on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,6 @@ class Config:
     """Folder of the answers."""
     split: str = "val"
     """Sessions to answer."""
-    tuning_sessions: int = TUNING_SESSIONS
-    """Training sessions to answer besides, so that thresholds can be tuned on them; 0 leaves them out."""
     samples: int | None = None
     """Sampled answers per session; else as many as it was trained to give."""
     seed: int = 0
@@ -61,8 +58,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be answered."""
-        if (self.samples is not None and self.samples < 1) or self.tuning_sessions < 0:
-            raise ValueError("samples ≥ 1 and tuning_sessions ≥ 0 are needed")
+        if self.samples is not None and self.samples < 1:
+            raise ValueError(f"samples ≥ 1 are needed, got {self.samples}")
 
 
 def pieces(trained: "Trained", frames: int) -> list[slice]:
@@ -195,10 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     trained = folder.load(config.run)
     materials = inputs.open_split(config.dataset, config.split, trained.settings, workers=config.workers)
     tuning: list[inputs.Material] = []
-    if config.split != "train" and config.tuning_sessions:
-        tuning = inputs.open_split(
-            config.dataset, "train", trained.settings, workers=config.workers, first=config.tuning_sessions
-        )
+    if config.split not in ("train", "val"):
+        tuning = inputs.open_split(config.dataset, "val", trained.settings, workers=config.workers)
     samples = trained.settings.samples if config.samples is None else config.samples
     write(trained, materials, tuning, config.out, samples=samples, seed=config.seed)
     print(f"{len(materials)} sessions answered: {config.out / 'predictions'}, {samples} samples each beside it")

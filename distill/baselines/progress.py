@@ -61,7 +61,7 @@ def learned(folder: Path) -> dict[str, Any]:
 
 
 def flatness(course: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """The CCC gained over the last quarter of the steps, and whether that is next to nothing."""
-    late = next(p for p in course if p["step"] >= 0.75 * course[-1]["step"])
+    """The CCC gained over the last quarter of the steps at least, and whether that is next to nothing."""
+    late = next((p for p in reversed(course) if p["step"] <= 0.75 * course[-1]["step"]), course[0])
     gain = course[-1]["ccc"] - late["ccc"]
     return {"ccc_gained_in_the_last_quarter": round(gain, 4), "flat": abs(gain) < FLAT}

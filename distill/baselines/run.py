@@ -51,8 +51,7 @@ def train(config: Config) -> None:
     trainer.run()
     trained = trainer.ship()
     settings = trained.settings
-    tuning = trainer.train_set[: predict.TUNING_SESSIONS]
-    predict.write(trained, trainer.val_set, tuning, config.out, samples=settings.samples, seed=config.seed)
+    predict.write(trained, trainer.val_set, [], config.out, samples=settings.samples, seed=config.seed)
     when = trained.timing
     print(
         f"baseline: {config.out} ({trained.card['parameters']} parameters, answers {when.block_frames} frames at once)"

@@ -94,7 +94,7 @@ def measure(
 ) -> Lags:
     """Lags of `units` [T, U] behind `cues` [T, C], one array of each per session; NaN is unknown and left out.
 
-    `clips` says which sessions show the same moment (both directions of a clip): they are not dealt to one another,
+    `clips` says which sessions are of one recording (both directions of a clip): they are not dealt to one another,
     or speakers would meet themselves as listeners. Raises ValueError for too few sessions to know chance from.
     """
     if why := too_few(len(cues), clips):
