@@ -178,6 +178,11 @@ def _neighbours() -> dict[str, Any]:
     return {"load_average": round(os.getloadavg()[0], 2), "real_time_priority": first}
 
 
+TICK_MS = 1000 / 60
+"""Of the controller: a step that is late by less is made before anybody asks. Beside two busy threads on two cores, and
+without a priority of its own, a thread is woken late now and then."""
+
+
 def verdicts(found: dict[str, Any]) -> dict[str, bool]:
     """What is promised of the head's own thread."""
     alone, asked = (found["ways"][way] for way in WAYS)
@@ -187,7 +192,9 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
         "glass to motor is not worse than on demand": (
             alone["glass_to_motor_ms"] <= asked["glass_to_motor_ms"] + SAME_MS
         ),
-        "99 of 100 steps on time": alone["late_steps_share"] <= 0.01,
+        "95 of 100 steps on time, and none a tick of the controller late": (
+            alone["late_steps_share"] <= 0.05 and alone["worst_step_late_ms"] < TICK_MS
+        ),
         "a controller's tick is not slower at p99": alone["tick_p99_ms"] <= SLOWER * asked["tick_p99_ms"],
         "no frame of the loop is missed for it": alone["frames_missed"] <= asked["frames_missed"],
     }
