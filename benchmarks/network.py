@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.bad_network import BadNetwork, Weather
 from benchmarks.network_judge import Script, extremes, home_after_s, judge, verdicts
 from benchmarks.network_messages import formats
+from benchmarks.repeating import settings
 from deploy import robots
 from deploy.link import LocalLink
 from deploy.motion.heart import Heart
@@ -29,7 +30,7 @@ from deploy.net.client import RemoteLink
 from deploy.net.server import ControllerServer
 from deploy.plan import AUPlan
 from dyad.clock import FPS, FRAME_S, MonotonicClock
-from dyad.config import as_dict, parse, run_main
+from dyad.config import parse, run_main
 from dyad.provenance import run_card, write_json
 
 SENSE_TO_PLAN_S = 0.02
@@ -223,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     for promise, well in kept.items():
         print(f"{'kept  ' if well else 'BROKEN'} {promise}")
     report = {
-        "run": run_card(command="python -m benchmarks.network", config=as_dict(config)),
+        "run": run_card(command="python -m benchmarks.network", config=settings(config)),
         "networks": results,
         "messages": kinds,
         "verdicts": kept,
