@@ -80,8 +80,8 @@ def soak(result: dict[str, Any]) -> str:
     return (
         f"{minutes} minutes of stream at {speed:.1f} times real time on a fake clock: memory within "
         f"{abs(result['memory_change_mb']):.1f} MB of the first minute's; the last five minutes' ticks take {p50:.2f} "
-        f"(p50) and {p99:.2f} (p99) of the processor time of minutes 2 to 6, medians, set against a fixed piece of work "
-        f"that took {result['yardstick_late_of_early']:.2f} of its own then; the very last minute's p99 is "
+        f"(p50) and {p99:.2f} (p99) of the processor time of minutes 2 to 6, medians, set against a fixed piece of "
+        f"work that took {result['yardstick_late_of_early']:.2f} of its own then; the very last minute's p99 is "
         f"{result['busy_p99_last_of_second']:.2f} of the second's "
         "([results](benchmarks/results/soak.json), `python -m benchmarks.soak`)."
     )
