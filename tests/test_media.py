@@ -272,3 +272,14 @@ def test_real_clips_of_odd_rates_and_codecs_keep_their_length(real_data: Path) -
 
 def test_a_real_portrait_clip_in_hevc_stands_upright(real_data: Path) -> None:
     assert next(media.iter_grid_frames(real_data / "speakers" / "latentsync_demo2.mp4"))[1].shape == (1920, 1080, 3)
+
+
+def test_a_file_that_may_not_be_read_is_refused_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "film.mp4")
+
+    (tmp_path / "film.mp4").write_bytes(b"0" * 64)
+    monkeypatch.setattr(media.av, "open", denied)
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(media.MediaError, match=r"film\.mp4: not a readable .*permission denied"):
+        media.probe(tmp_path / "film.mp4")

@@ -141,6 +141,20 @@ def test_a_rearmed_robot_is_opened_anew_and_follows_from_its_measured_pose() -> 
     assert stage.controller.status(stage.now_s).counts.reconnects == 0
 
 
+def test_a_stop_right_after_arming_leaves_a_released_robot_released() -> None:
+    stage = Stage()
+    stage.run(1.0, SMILE)
+    stage.controller.stop("smoke", stage.now_s)
+    stage.run(1.5)
+    assert stage.state == "released"
+    stage.controller.rearm(stage.now_s)
+    stage.controller.stop("smoke again", stage.now_s)  # before any tick could open the robot
+    sent = len(stage.robot.sent)
+    stage.run(0.5, SMILE)
+    assert (stage.state, len(stage.robot.sent)) == ("released", sent)
+    assert stage.controller.at_rest()
+
+
 def test_rearming_on_the_way_home_goes_on_from_there() -> None:
     stage = Stage()
     stage.run(1.0, SMILE)
